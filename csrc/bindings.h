@@ -1,0 +1,247 @@
+// The list of what Python can call: compiled once by the C++ compiler into `_cpu` and once by nvcc into `_cuda`.
+// This file holds bindings only. Every argument is keyword-only; arrays come as addresses, checked in Python.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+#include <array>
+#include <utility>
+
+#include "distance_mask.h"
+#include "interpolation.h"
+#include "linear_weights.h"
+#include "parallel.h"
+#include "random.h"
+#include "surface.h"
+
+namespace pyimplicit {
+
+// The address of an array's first element; 0 stands for an optional array that is absent.
+template <typename T>
+struct Array {
+  T* data = nullptr;
+  operator T*() const { return data; }
+};
+
+}  // namespace pyimplicit
+
+namespace pybind11::detail {
+
+template <typename T>
+struct type_caster<pyimplicit::Array<T>> {
+  PYBIND11_TYPE_CASTER(pyimplicit::Array<T>, const_name("int"));
+  bool load(handle source, bool) {
+    if (!PyLong_Check(source.ptr())) return false;
+    value.data = reinterpret_cast<T*>(PyLong_AsUnsignedLongLong(source.ptr()));
+    if (!PyErr_Occurred()) return true;
+    PyErr_Clear();
+    return false;
+  }
+};
+
+template <>
+struct type_caster<pyimplicit::Executor> {
+  PYBIND11_TYPE_CASTER(pyimplicit::Executor, const_name("tuple[int, int]"));
+  bool load(handle source, bool) {
+    if (!PyTuple_Check(source.ptr()) || PyTuple_GET_SIZE(source.ptr()) != 2) return false;
+    value.device = source[int_(0)].cast<int>();
+    value.handle = source[int_(1)].cast<std::uintptr_t>();
+    return true;
+  }
+};
+
+}  // namespace pybind11::detail
+
+namespace pyimplicit {
+
+namespace py = pybind11;
+
+template <typename... Arguments, std::size_t... I>
+void define(py::module_& module, const char* name, void (*function)(Arguments...),
+            const std::array<const char*, sizeof...(Arguments)>& names, std::index_sequence<I...>) {
+  module.def(name, function, py::kw_only(), py::arg(names[I])..., py::call_guard<py::gil_scoped_release>());
+}
+
+template <typename... Arguments>
+void define(py::module_& module, const char* name, void (*function)(Arguments...),
+            const std::array<const char*, sizeof...(Arguments)>& names) {
+  define(module, name, function, names, std::index_sequence_for<Arguments...>{});
+}
+
+// ---- surface.h
+
+template <typename T>
+void closest_point(Array<const T> points, int64_t count, Array<const float> bounds, Array<const int32_t> links,
+                   Array<const float> triangles, Array<const double> center, Array<const float> pseudonormals,
+                   Array<T> distance, Array<T> closest, Array<int32_t> slot, Array<T> barycentric, Array<T> sign,
+                   Executor executor) {
+  const Bvh bvh = {bounds, links, nullptr, triangles, center};
+  parallel_for(count, ClosestPoint<T>{points, bvh, pseudonormals, distance, closest, slot, barycentric, sign}, executor,
+               64);
+}
+
+template <typename T>
+void winding_number(Array<const T> points, int64_t count, Array<const int32_t> links, Array<const float> moments,
+                    Array<const float> triangles, Array<const double> center, double beta, Array<T> out,
+                    Executor executor) {
+  const Bvh bvh = {nullptr, links, moments, triangles, center};
+  parallel_for(count, WindingNumber<T>{points, bvh, beta, out}, executor, 64);
+}
+
+// ---- random.h, linear_weights.h
+
+inline RandomStream stream_of(uint64_t seed, uint32_t shape, uint32_t step, uint32_t purpose) {
+  return {seed, shape, step, purpose};
+}
+
+template <typename T>
+void uniform(int64_t count, uint64_t seed, uint32_t shape, uint32_t step, uint32_t purpose, double low, double high,
+             Array<T> values, Executor executor) {
+  parallel_for(count, Uniform<T>{stream_of(seed, shape, step, purpose), T(low), T(high), values}, executor, 4096);
+}
+
+template <typename T>
+void normal(int64_t count, uint64_t seed, uint32_t shape, uint32_t step, uint32_t purpose, Array<T> values,
+            Executor executor) {
+  parallel_for(count, Normal<T>{stream_of(seed, shape, step, purpose), values}, executor, 1024);
+}
+
+inline void sample_surface(Array<const float> vertices, Array<const int32_t> faces, Array<const double> cumulative,
+                           int64_t face_count, int64_t count, uint64_t seed, uint32_t shape, uint32_t step,
+                           uint32_t purpose, Array<float> points, Array<int64_t> chosen, Executor executor) {
+  parallel_for(count,
+               SampleSurface{vertices, faces, cumulative, face_count, stream_of(seed, shape, step, purpose), points,
+                             chosen},
+               executor, 1024);
+}
+
+template <typename T>
+void linear_weights(Array<const T> distance, int64_t count, double tau, double mu, Array<T> weights,
+                    Executor executor) {
+  parallel_for(count, LinearWeights<T>{distance, T(tau), T(mu), weights}, executor, 32768);
+}
+
+inline void choose_with_replacement(Array<const double> cumulative, int64_t candidates, int64_t count, uint64_t seed,
+                                    uint32_t shape, uint32_t step, uint32_t purpose, Array<int64_t> chosen,
+                                    Executor executor) {
+  parallel_for(count,
+               ChooseWithReplacement{cumulative, candidates, stream_of(seed, shape, step, purpose), chosen}, executor,
+               1024);
+}
+
+template <typename T>
+void race_keys(Array<const T> weights, int64_t count, uint64_t seed, uint32_t shape, uint32_t step, uint32_t purpose,
+               Array<double> keys, Executor executor) {
+  parallel_for(count, RaceKeys<T>{weights, stream_of(seed, shape, step, purpose), keys}, executor, 4096);
+}
+
+// ---- interpolation.h
+
+// Sizes and strides of [B, C, (depth,) height, width] and of the gathered rows, as the kernels want them.
+template <typename T, int D>
+SampleFeatures<T, D> sample_features_kernel(const T* features, const int64_t* layout, const T* points,
+                                            const T* offsets, T* out) {
+  SampleFeatures<T, D> kernel = {};
+  kernel.features = features;
+  kernel.points = points;
+  kernel.offsets = offsets;
+  kernel.out = out;
+  const int64_t* at = layout;
+  kernel.channels = *at++;
+  kernel.layout.batch_stride = *at++;
+  kernel.layout.channel_stride = *at++;
+  for (int axis = 0; axis < D; ++axis) kernel.layout.size[axis] = *at++;
+  for (int axis = 0; axis < D; ++axis) kernel.layout.stride[axis] = *at++;
+  kernel.point_count = *at++;
+  kernel.point_stride = *at++;
+  kernel.offset_count = *at++;
+  kernel.out_batch_stride = *at++;
+  kernel.out_point_stride = *at++;
+  kernel.out_offset_stride = *at++;
+  kernel.out_channel_stride = *at++;
+  kernel.align_corners = *at++ != 0;
+  kernel.padding = Padding(*at++);
+  kernel.accumulate = *at++ != 0;
+  return kernel;
+}
+
+template <typename T, int D>
+void sample_features(Array<const T> features, Array<const int64_t> layout, int64_t batch, Array<const T> points,
+                     Array<const T> offsets, Array<T> out, Executor executor) {
+  const auto kernel = sample_features_kernel<T, D>(features, layout, points, offsets, out);
+  parallel_for(batch * kernel.point_count * kernel.offset_count, kernel, executor, 256);
+}
+
+template <typename T, int D>
+void sample_features_backward(Array<const int64_t> layout, int64_t batch, Array<const T> points,
+                              Array<const T> offsets, Array<T> grad_out, Array<T> grad_features, Executor executor) {
+  using Backward = SampleFeaturesBackward<T, D>;
+  const Backward kernel = {sample_features_kernel<T, D>(nullptr, layout, points, offsets, grad_out), grad_features};
+  const int64_t blocks = (kernel.forward.channels + Backward::kChannelBlock - 1) / Backward::kChannelBlock;
+  parallel_for(batch * blocks, kernel, executor, 1);
+}
+
+template <typename T, int D>
+void sample_features_point_backward(Array<const T> features, Array<const int64_t> layout, int64_t batch,
+                                    Array<const T> points, Array<const T> offsets, Array<T> grad_out,
+                                    Array<T> grad_points, Executor executor) {
+  const SampleFeaturesPointBackward<T, D> kernel = {
+      sample_features_kernel<T, D>(features, layout, points, offsets, grad_out), grad_points};
+  parallel_for(batch * kernel.forward.point_count, kernel, executor, 256);
+}
+
+// ---- distance_mask.h
+
+template <typename T>
+void distance_mask(Array<const T> points, int64_t count, Array<const float> cloud, Array<const int32_t> cell_start,
+                   double low_x, double low_y, double low_z, double cell_size, int64_t size_x, int64_t size_y,
+                   int64_t size_z, double distance, Array<bool> mask, Executor executor) {
+  const CloudGrid grid = {cloud, cell_start, {low_x, low_y, low_z}, cell_size, {size_x, size_y, size_z}};
+  parallel_for(count, DistanceMask<T>{points, grid, distance, mask}, executor, 512);
+}
+
+// ---- the list
+
+template <typename T>
+void define_for_type(py::module_& m, const std::string& type) {
+  const auto name = [&](const char* kernel) { return std::string(kernel) + "_" + type; };
+  define(m, name("closest_point").c_str(), &closest_point<T>,
+         {"points", "count", "bounds", "links", "triangles", "center", "pseudonormals", "distance", "closest", "slot",
+          "barycentric", "sign", "executor"});
+  define(m, name("winding_number").c_str(), &winding_number<T>,
+         {"points", "count", "links", "moments", "triangles", "center", "beta", "out", "executor"});
+  define(m, name("uniform").c_str(), &uniform<T>,
+         {"count", "seed", "shape", "step", "purpose", "low", "high", "values", "executor"});
+  define(m, name("normal").c_str(), &normal<T>, {"count", "seed", "shape", "step", "purpose", "values", "executor"});
+  define(m, name("linear_weights").c_str(), &linear_weights<T>,
+         {"distance", "count", "tau", "mu", "weights", "executor"});
+  define(m, name("race_keys").c_str(), &race_keys<T>,
+         {"weights", "count", "seed", "shape", "step", "purpose", "keys", "executor"});
+  define(m, name("sample_planes").c_str(), &sample_features<T, 2>,
+         {"features", "layout", "batch", "points", "offsets", "out", "executor"});
+  define(m, name("sample_planes_backward").c_str(), &sample_features_backward<T, 2>,
+         {"layout", "batch", "points", "offsets", "grad_out", "grad_features", "executor"});
+  define(m, name("sample_planes_point_backward").c_str(), &sample_features_point_backward<T, 2>,
+         {"features", "layout", "batch", "points", "offsets", "grad_out", "grad_points", "executor"});
+  define(m, name("sample_grids").c_str(), &sample_features<T, 3>,
+         {"features", "layout", "batch", "points", "offsets", "out", "executor"});
+  define(m, name("sample_grids_backward").c_str(), &sample_features_backward<T, 3>,
+         {"layout", "batch", "points", "offsets", "grad_out", "grad_features", "executor"});
+  define(m, name("sample_grids_point_backward").c_str(), &sample_features_point_backward<T, 3>,
+         {"features", "layout", "batch", "points", "offsets", "grad_out", "grad_points", "executor"});
+  define(m, name("distance_mask").c_str(), &distance_mask<T>,
+         {"points", "count", "cloud", "cell_start", "low_x", "low_y", "low_z", "cell_size", "size_x", "size_y",
+          "size_z", "distance", "mask", "executor"});
+}
+
+inline void define_kernels(py::module_& m) {
+  define_for_type<float>(m, "float32");
+  define_for_type<double>(m, "float64");
+  define(m, "sample_surface", &sample_surface,
+         {"vertices", "faces", "cumulative", "face_count", "count", "seed", "shape", "step", "purpose", "points",
+          "chosen", "executor"});
+  define(m, "choose_with_replacement", &choose_with_replacement,
+         {"cumulative", "candidates", "count", "seed", "shape", "step", "purpose", "chosen", "executor"});
+}
+
+}  // namespace pyimplicit

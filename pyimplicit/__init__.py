@@ -1,0 +1,1 @@
+"""Sampling, distance and interpolation kernels for implicit 3D reconstruction."""

@@ -1,0 +1,108 @@
+"""The only importer of the compiled modules: picks one by device and hands it addresses, a stream or a thread count."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pyimplicit.errors import NativeError
+
+try:
+    from pyimplicit import _cpu
+except ImportError as error:  # an incomplete installation: every later call would fail less clearly
+    raise ImportError(
+        "pyimplicit: the compiled module _cpu is missing or does not load; install the package with `pip install .`"
+    ) from error
+
+_cuda: ModuleType | None = None
+_cuda_import_error = ""
+try:
+    from pyimplicit import _cuda as _cuda_module
+
+    _cuda = _cuda_module
+except ImportError as error:
+    # A broken GPU stack must never break the CPU; the reason is kept for `cuda_status`.
+    _cuda_import_error = str(error)
+
+_SUFFIX = {torch.float32: "_float32", torch.float64: "_float64"}
+
+
+def cuda_status() -> tuple[bool, str]:
+    """Whether kernels can run on a GPU here, and in one sentence why or why not."""
+    if _cuda is None:
+        built = str(_cpu.cuda_build)
+        return False, f"the CUDA module does not load: {_cuda_import_error}" if built == "on" else built
+    devices, reason = _cuda.device_status()
+    if devices == 0:
+        return False, f"the CUDA module is built, but no device can be used ({reason or 'none found'})"
+    if not torch.cuda.is_available():
+        return False, "the CUDA module is built and a device is there, but this torch cannot use it"
+    return True, f"{devices} device(s)"
+
+
+def build_info() -> dict[str, str]:
+    """What was compiled: compilers, GPU architectures, CUDA runtime."""
+    info = {"cpu_compiler": str(_cpu.compiler), "cuda_build": str(_cpu.cuda_build)}
+    if _cuda is not None:
+        info["cuda_compiler"] = str(_cuda.compiler)
+        info["cuda_architectures"] = str(_cuda.architectures)
+        info["cuda_runtime"] = f"{_cuda.runtime_version // 1000}.{_cuda.runtime_version % 1000 // 10} (static)"
+    return info
+
+
+def call(kernel: str, device: torch.device, dtype: torch.dtype | None = None, **arguments: Any) -> None:
+    """Run `kernel` on `device`: tensors go as addresses, None as a null address, numbers as they are.
+
+    Args:
+        kernel: Name in `csrc/bindings.h`, without its type.
+        device: Where it runs. Every tensor must already be there and contiguous in the layout the kernel expects.
+        dtype: float32 or float64 for kernels that come in both, else None.
+        **arguments: The kernel's keyword arguments but its executor.
+
+    Raises:
+        NativeError: `device` is a GPU and the CUDA module cannot be used; or CUDA reports a failure.
+    """
+    executor: tuple[int, int]
+    if device.type == "cpu":
+        module: ModuleType = _cpu
+        executor = (-1, torch.get_num_threads())
+    elif device.type == "cuda":
+        if _cuda is None:
+            raise NativeError(f"pyimplicit::{kernel} on {device}: {cuda_status()[1]}")
+        module = _cuda
+        stream = torch.cuda.current_stream(device)
+        executor = (stream.device.index, stream.cuda_stream)
+    else:
+        raise NativeError(f"pyimplicit::{kernel}: expected a cpu or cuda device, got {device}")
+    name = kernel if dtype is None else kernel + _SUFFIX[dtype]
+    values = {
+        key: value.data_ptr() if isinstance(value, Tensor) else 0 if value is None else value
+        for key, value in arguments.items()
+    }
+    try:
+        getattr(module, name)(**values, executor=executor)
+    except RuntimeError as error:
+        raise NativeError(f"pyimplicit::{kernel} on {device}: {error}") from error
+
+
+def build_bvh(
+    triangles: Tensor,  # [F, 9] float32 CPU
+    bounds: Tensor,  # [2 F, 6] float32, written
+    links: Tensor,  # [2 F, 2] int32, written
+    moments: Tensor,  # [2 F, 16] float32, written
+    order: Tensor,  # [F] int32, written
+) -> int:
+    """Build the hierarchy of `csrc/bvh.h` into the given tensors; returns the number of nodes."""
+    return int(
+        _cpu.build_bvh(
+            triangles=triangles.data_ptr(),
+            count=triangles.shape[0],
+            bounds=bounds.data_ptr(),
+            links=links.data_ptr(),
+            moments=moments.data_ptr(),
+            order=order.data_ptr(),
+        )
+    )
