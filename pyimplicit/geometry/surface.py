@@ -1,0 +1,212 @@
+"""A mesh ready for queries: distances, signs, closest points and samples on its surface."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from pyimplicit import ops
+from pyimplicit.checks import check_choice
+from pyimplicit.geometry.mesh import Mesh, MeshReport, inspect_mesh, merge_vertices
+from pyimplicit.geometry.pseudonormals import angle_weighted_pseudonormals
+from pyimplicit.ops import ClosestPoint, RandomStream, SurfaceBVH
+
+SIGNS = ("auto", "pseudonormal", "winding")
+
+
+@dataclass(frozen=True, eq=False)
+class SurfaceSamples:
+    """Points drawn evenly over the area of a surface."""
+
+    points: Tensor  # [n, 3] float32, mesh units
+    face: Tensor  # [n] int64
+    normals: Tensor  # [n, 3] float32, unit normals of the faces; zero on a face without area
+
+
+class Surface:
+    """A triangle mesh with its bounding volume hierarchy, on a device.
+
+    Args:
+        mesh: The mesh, or its vertices [V, 3]; float64 vertices keep a mesh far from the origin exact.
+        faces: [F, 3] integers, if vertices were given.
+        device: Where queries run. The hierarchy is built on the CPU and moved.
+
+    Raises:
+        MeshError: A mesh that cannot be used (see `Mesh`).
+        TypeError: Vertices without faces, or a mesh with them.
+
+    Example:
+        >>> surface = Surface(torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 1, 0]]), torch.tensor([[0, 1, 2]]))
+        >>> surface.unsigned_distance(torch.tensor([[0.2, 0.2, 0.5]]))
+        tensor([0.5000])
+    """
+
+    def __init__(self, mesh: Mesh | Tensor, faces: Tensor | None = None, device: torch.device | str = "cpu") -> None:
+        if isinstance(mesh, Mesh):
+            if faces is not None:
+                raise TypeError("faces: expected none beside a Mesh, which has its own")
+            self.mesh = mesh
+            vertices = mesh.vertices
+        else:
+            if faces is None:
+                raise TypeError("faces: expected [F, 3] integers beside vertices, got none")
+            self.mesh = Mesh(mesh, faces)
+            vertices = torch.as_tensor(mesh).detach().cpu()
+        self._bvh = ops.build_bvh(vertices, self.mesh.faces).to(device)
+        self._vertices, self._faces = self.mesh.vertices.to(device), self.mesh.faces.to(device)
+
+    def __repr__(self) -> str:
+        return f"Surface({self.mesh!r}, device={str(self.device)!r})"
+
+    @property
+    def device(self) -> torch.device:
+        """Where queries run and their points must be."""
+        return self._bvh.device
+
+    @cached_property
+    def report(self) -> MeshReport:
+        """What `inspect_mesh` says of the mesh once vertices at the same position count as one."""
+        return inspect_mesh(merge_vertices(self.mesh))
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the mesh has no boundary."""
+        return self.report.is_closed
+
+    @cached_property
+    def sign_method(self) -> str:
+        """What `sign="auto"` means for this mesh.
+
+        "pseudonormal" for one closed, consistently oriented, manifold body without degenerate faces: it costs nothing
+        beside the distance. "winding" for every other mesh: it is right for several bodies that overlap, and does the
+        best that can be done for open and inconsistently oriented ones.
+        """
+        report = self.report
+        simple = report.is_solid and report.components == 1 and not report.non_manifold_edges
+        return "pseudonormal" if simple and not report.degenerate_faces else "winding"
+
+    def to(self, device: torch.device | str) -> Surface:
+        """The same surface on another device; itself if it is there already."""
+        if torch.device(device) == self.device:
+            return self
+        moved = object.__new__(Surface)
+        moved.__dict__.update(self.__dict__)
+        moved._bvh = self._bvh.to(device)
+        moved._vertices, moved._faces = self._vertices.to(device), self._faces.to(device)
+        moved.__dict__.pop("_signed_bvh", None)
+        return moved
+
+    def closest_point(self, points: Tensor) -> ClosestPoint:
+        """Closest point of the surface to each of `points` [N, 3], with distance, face and barycentric coordinates.
+
+        Exact; differentiable in the points. Errors as `pyimplicit.ops.closest_point`.
+
+        Example:
+            >>> surface = Surface(torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 1, 0]]), torch.tensor([[0, 1, 2]]))
+            >>> surface.closest_point(torch.tensor([[-1.0, 0.0, 0.0]])).point
+            tensor([[0., 0., 0.]])
+        """
+        return ops.closest_point(points, self._bvh)
+
+    def unsigned_distance(self, points: Tensor) -> Tensor:
+        """Distance [N] of each of `points` [N, 3] to the surface, mesh units, not negative.
+
+        Exact; differentiable in the points. Errors as `pyimplicit.ops.closest_point`.
+
+        Example:
+            >>> surface = Surface(torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 1, 0]]), torch.tensor([[0, 1, 2]]))
+            >>> surface.unsigned_distance(torch.tensor([[0.0, -2.0, 0.0]]))
+            tensor([2.])
+        """
+        return ops.unsigned_distance(points, self._bvh)
+
+    def signed_distance(self, points: Tensor, sign: str = "auto") -> Tensor:
+        """Distance [N] to the surface, mesh units, negative inside.
+
+        Args:
+            points: [N, 3] float32 or float64, finite, mesh units, on the surface's device.
+            sign: "auto" (see `sign_method`), "pseudonormal" or "winding".
+
+        Returns:
+            Signed distances; differentiable in the points.
+
+        Raises:
+            ValueError: `sign` unknown, or "pseudonormal" on a mesh that is not closed and oriented; else as
+                `pyimplicit.ops.closest_point`.
+
+        Source:
+            Baerentzen and Aanaes, "Signed Distance Computation Using the Angle Weighted Pseudonormal", 2005;
+            Barill et al., "Fast Winding Numbers for Soups and Clouds", SIGGRAPH 2018.
+
+        Example:
+            >>> corners = torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]])
+            >>> surface = Surface(corners, torch.tensor([[0, 2, 1], [0, 1, 3], [1, 2, 3], [0, 3, 2]]))
+            >>> surface.signed_distance(torch.tensor([[0.1, 0.2, 0.2], [-0.5, 0.1, 0.1]]))
+            tensor([-0.1000, 0.5000])
+        """
+        if check_choice("sign", sign, SIGNS) == "auto":
+            sign = self.sign_method
+        return ops.signed_distance(points, self._signed_bvh if sign == "pseudonormal" else self._bvh, sign)
+
+    def winding_number(self, points: Tensor) -> Tensor:
+        """Generalised winding number [N] around each of `points` [N, 3]: 1 inside, 0 outside a closed mesh.
+
+        Example:
+            >>> surface = Surface(torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 1, 0]]), torch.tensor([[0, 1, 2]]))
+            >>> bool(surface.winding_number(torch.tensor([[9.0, 9.0, 9.0]])).abs() < 0.01)
+            True
+        """
+        return ops.winding_number(points, self._bvh)
+
+    def contains(self, points: Tensor, sign: str = "auto") -> Tensor:
+        """Whether each of `points` [N, 3] lies inside, [N] bool; arguments and errors as `signed_distance`.
+
+        A point exactly on the surface does not lie inside.
+
+        Example:
+            >>> corners = torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]])
+            >>> surface = Surface(corners, torch.tensor([[0, 2, 1], [0, 1, 3], [1, 2, 3], [0, 3, 2]]))
+            >>> surface.contains(torch.tensor([[0.1, 0.2, 0.2], [-0.5, 0.1, 0.1]]))
+            tensor([ True, False])
+        """
+        if check_choice("sign", sign, SIGNS) == "auto":
+            sign = self.sign_method
+        if sign == "winding":
+            return self.winding_number(points) > 0.5
+        return self.signed_distance(points.detach(), sign) < 0
+
+    def sample_surface(self, count: int, seed: int | RandomStream = 0) -> SurfaceSamples:
+        """Points distributed evenly over the area, with their faces and normals.
+
+        Args:
+            count: Number of points, at least 1.
+            seed: The same seed draws the same points on any number of threads and any device.
+
+        Returns:
+            `SurfaceSamples` on the surface's device.
+
+        Raises:
+            ValueError: `count` below 1, or a mesh without area.
+
+        Source:
+            Osada et al., "Shape Distributions", TOG 2002, section 4.2.
+
+        Example:
+            >>> surface = Surface(torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 1, 0]]), torch.tensor([[0, 1, 2]]))
+            >>> surface.sample_surface(4).normals[0]
+            tensor([0., 0., 1.])
+        """
+        points, face = ops.sample_surface(self._vertices, self._faces, count, seed)
+        corners = self._vertices.double()[self._faces[face].long()]
+        normals = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0], dim=1)
+        lengths = normals.norm(dim=1, keepdim=True)
+        return SurfaceSamples(points, face, (normals / torch.where(lengths > 0, lengths, 1.0)).float())
+
+    @cached_property
+    def _signed_bvh(self) -> SurfaceBVH:
+        if not (self.report.is_closed and self.report.is_oriented):
+            return self._bvh  # has no pseudonormals, and the query says so
+        return self._bvh.with_pseudonormals(angle_weighted_pseudonormals(self.mesh).to(self.device))

@@ -1,0 +1,36 @@
+"""The kernels as torch operators: one module per family, its plain-torch twin in `reference`."""
+
+from pyimplicit.ops.distance_mask import CloudGrid, build_cloud_grid, distance_mask
+from pyimplicit.ops.interpolation import sample_grids, sample_planes
+from pyimplicit.ops.linear_weights import linear_weights, sample_surface, weighted_choice
+from pyimplicit.ops.random import RandomStream, normal, uniform
+from pyimplicit.ops.surface import (
+    ClosestPoint,
+    SurfaceBVH,
+    build_bvh,
+    closest_point,
+    signed_distance,
+    unsigned_distance,
+    winding_number,
+)
+
+__all__ = [
+    "ClosestPoint",
+    "CloudGrid",
+    "RandomStream",
+    "SurfaceBVH",
+    "build_bvh",
+    "build_cloud_grid",
+    "closest_point",
+    "distance_mask",
+    "linear_weights",
+    "normal",
+    "sample_grids",
+    "sample_planes",
+    "sample_surface",
+    "signed_distance",
+    "uniform",
+    "unsigned_distance",
+    "weighted_choice",
+    "winding_number",
+]
