@@ -12,7 +12,7 @@
 #include "linear_weights.h"
 #include "parallel.h"
 #include "random.h"
-#include "surface.h"
+#include "surface_run.h"
 
 namespace pyimplicit {
 
@@ -71,21 +71,23 @@ void define(py::module_& module, const char* name, void (*function)(Arguments...
 // ---- surface.h
 
 template <typename T>
-void closest_point(Array<const T> points, int64_t count, Array<const float> bounds, Array<const int32_t> links,
+void surface_query(Array<const T> points, int64_t count, Array<const float> bounds, Array<const int32_t> links,
+                   Array<const float> moments, Array<const int32_t> leaf_first, Array<const float> frames,
                    Array<const float> triangles, Array<const double> center, Array<const float> pseudonormals,
-                   Array<T> distance, Array<T> closest, Array<int32_t> slot, Array<T> barycentric, Array<T> sign,
-                   Executor executor) {
-  const Bvh bvh = {bounds, links, nullptr, triangles, center};
-  parallel_for(count, ClosestPoint<T>{points, bvh, pseudonormals, distance, closest, slot, barycentric, sign}, executor,
-               64);
+                   int sign_method, double beta, bool inherit, bool plain, Array<T> distance, Array<T> closest,
+                   Array<int32_t> slot, Array<T> barycentric, Executor executor) {
+  const Bvh bvh = {bounds, links, moments, leaf_first, frames, triangles, center};
+  const SurfaceQuery<T> query = {points,  bvh,      SignMethod(sign_method), pseudonormals, beta,
+                                 inherit, distance, closest,                 slot,          barycentric};
+  run_surface_query(query, count, plain, executor);
 }
 
 template <typename T>
 void winding_number(Array<const T> points, int64_t count, Array<const int32_t> links, Array<const float> moments,
-                    Array<const float> triangles, Array<const double> center, double beta, Array<T> out,
-                    Executor executor) {
-  const Bvh bvh = {nullptr, links, moments, triangles, center};
-  parallel_for(count, WindingNumber<T>{points, bvh, beta, out}, executor, 64);
+                    Array<const int32_t> leaf_first, Array<const float> triangles, Array<const double> center,
+                    double beta, bool plain, Array<T> out, Executor executor) {
+  const Bvh bvh = {nullptr, links, moments, leaf_first, nullptr, triangles, center};
+  run_winding_number(WindingNumber<T>{points, bvh, beta, out}, count, plain, executor);
 }
 
 // ---- random.h, linear_weights.h
@@ -205,11 +207,13 @@ void distance_mask(Array<const T> points, int64_t count, Array<const float> clou
 template <typename T>
 void define_for_type(py::module_& m, const std::string& type) {
   const auto name = [&](const char* kernel) { return std::string(kernel) + "_" + type; };
-  define(m, name("closest_point").c_str(), &closest_point<T>,
-         {"points", "count", "bounds", "links", "triangles", "center", "pseudonormals", "distance", "closest", "slot",
-          "barycentric", "sign", "executor"});
+  define(m, name("surface_query").c_str(), &surface_query<T>,
+         {"points", "count", "bounds", "links", "moments", "leaf_first", "frames", "triangles", "center",
+          "pseudonormals", "sign_method", "beta", "inherit", "plain", "distance", "closest", "slot", "barycentric",
+          "executor"});
   define(m, name("winding_number").c_str(), &winding_number<T>,
-         {"points", "count", "links", "moments", "triangles", "center", "beta", "out", "executor"});
+         {"points", "count", "links", "moments", "leaf_first", "triangles", "center", "beta", "plain", "out",
+          "executor"});
   define(m, name("uniform").c_str(), &uniform<T>,
          {"count", "seed", "shape", "step", "purpose", "low", "high", "values", "executor"});
   define(m, name("normal").c_str(), &normal<T>, {"count", "seed", "shape", "step", "purpose", "values", "executor"});

@@ -1,218 +1,393 @@
-// Building the hierarchy of bvh.h on the CPU: top-down, binned surface area heuristic.
-// Source: Wald, "On fast Construction of SAH-based Bounding Volume Hierarchies", RT 2007, section 3.
+// Building the hierarchy of bvh.h on the CPU: a binary tree top-down by the binned surface area heuristic, then
+// collapsed to eight children a node.
+// Source: Wald, "On fast Construction of SAH-based Bounding Volume Hierarchies", RT 2007, section 3; Wald, Benthin,
+// Boulos, "Getting Rid of Packets", RT 2008, section 3 (wide nodes by collapsing).
 #pragma once
 
 #include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 #include <limits>
-#include <numeric>
 #include <vector>
 
 #include "bvh.h"
+#include "parallel.h"
 
-namespace pyimplicit {
-
-namespace build {
+namespace pyimplicit::build {
 
 constexpr int kBins = 16;
-constexpr int kLeafSize = 4;        // triangles a leaf may hold: four tests cost about as much as two boxes
-constexpr int kMedianDepth = 60;    // from here on halves by count, so that no tree passes kMostDepth
+constexpr int64_t kSubtree = 4096;  // triangles from which a subtree is worth a task of its own
+
+typedef float F4 __attribute__((vector_size(16)));  // SSE or NEON, always there
+
+inline F4 low_of(F4 a, F4 b) { return a < b ? a : b; }
+inline F4 high_of(F4 a, F4 b) { return a > b ? a : b; }
 
 struct Box {
-  float low[3] = {std::numeric_limits<float>::max(), std::numeric_limits<float>::max(), std::numeric_limits<float>::max()};
-  float high[3] = {std::numeric_limits<float>::lowest(), std::numeric_limits<float>::lowest(),
-                   std::numeric_limits<float>::lowest()};
+  F4 low = F4{} + std::numeric_limits<float>::infinity(), high = F4{} - std::numeric_limits<float>::infinity();
 
-  void add(const float* p) {
-    for (int axis = 0; axis < 3; ++axis) {
-      low[axis] = std::min(low[axis], p[axis]);
-      high[axis] = std::max(high[axis], p[axis]);
-    }
-  }
   void add(const Box& other) {
-    add(other.low);
-    add(other.high);
+    low = low_of(low, other.low);
+    high = high_of(high, other.high);
   }
   float half_area() const {
-    const float x = high[0] - low[0], y = high[1] - low[1], z = high[2] - low[2];
-    return x < 0 ? 0.0f : x * y + y * z + z * x;
+    const F4 side = high - low;
+    return side[0] < 0 ? 0.0f : side[0] * side[1] + side[1] * side[2] + side[2] * side[0];
   }
 };
 
-struct Task {
-  int node, depth;
-  int64_t begin, end;
+// A triangle's box; the fourth lane of `low` holds its number.
+struct Primitive {
+  Box box;
+  int32_t number() const {
+    int32_t value;
+    const float lane = box.low[3];
+    std::memcpy(&value, &lane, 4);
+    return value;
+  }
+  void set_number(int32_t value) {
+    float lane;
+    std::memcpy(&lane, &value, 4);
+    box.low[3] = lane;
+  }
 };
 
-// Where to cut [begin, end) of `order`; `begin` if a leaf is the better choice.
-inline int64_t split(std::vector<int32_t>& order, const std::vector<Box>& boxes, const std::vector<float>& centroids,
-                     const Box& bounds, int64_t begin, int64_t end, int depth) {
-  const int64_t count = end - begin;
-  if (count <= 1) return begin;
-  Box spread;
-  for (int64_t i = begin; i < end; ++i) spread.add(&centroids[3 * int64_t(order[i])]);
-  int widest = 0;
-  for (int axis = 1; axis < 3; ++axis) {
-    if (spread.high[axis] - spread.low[axis] > spread.high[widest] - spread.low[widest]) widest = axis;
-  }
-  const auto halve = [&] {
-    if (count <= kLeafSize) return begin;
-    const int64_t middle = begin + count / 2;
-    std::nth_element(order.begin() + begin, order.begin() + middle, order.begin() + end, [&](int32_t a, int32_t b) {
-      const float ca = centroids[3 * int64_t(a) + widest], cb = centroids[3 * int64_t(b) + widest];
-      return ca < cb || (ca == cb && a < b);
-    });
-    return middle;
-  };
-  if (depth >= kMedianDepth || !(spread.high[widest] > spread.low[widest])) return halve();
+struct BinaryNode {
+  Box box;
+  int32_t left = -1, right = -1;  // children, or -1
+  int64_t first = 0, count = 0;  // primitives below
+};
 
-  float best_cost = std::numeric_limits<float>::max();
-  int best_axis = -1, best_bin = -1;
-  const auto bin_of = [&](int32_t triangle, int axis) {
-    const float extent = spread.high[axis] - spread.low[axis];
-    const float at = (centroids[3 * int64_t(triangle) + axis] - spread.low[axis]) / extent;
-    return std::min(kBins - 1, std::max(0, int(at * kBins)));
-  };
-  for (int axis = 0; axis < 3; ++axis) {
-    if (!(spread.high[axis] > spread.low[axis])) continue;
-    std::array<Box, kBins> bins;
-    std::array<int64_t, kBins> counts = {};
-    for (int64_t i = begin; i < end; ++i) {
-      const int bin = bin_of(order[i], axis);
-      bins[bin].add(boxes[order[i]]);
-      ++counts[bin];
-    }
-    std::array<float, kBins> right_cost = {};
-    Box right;
-    int64_t right_count = 0;
-    for (int bin = kBins - 1; bin > 0; --bin) {
-      right.add(bins[bin]);
-      right_count += counts[bin];
-      right_cost[bin] = right.half_area() * float(right_count);
-    }
-    Box left;
-    int64_t left_count = 0;
-    for (int bin = 0; bin < kBins - 1; ++bin) {
-      left.add(bins[bin]);
-      left_count += counts[bin];
-      if (left_count == 0 || left_count == count) continue;
-      const float cost = left.half_area() * float(left_count) + right_cost[bin + 1];
-      if (cost < best_cost) best_cost = cost, best_axis = axis, best_bin = bin;
-    }
-  }
-  if (best_axis < 0) return halve();
-  const float leaf_cost = bounds.half_area() * float(count);
-  if (count <= kLeafSize && leaf_cost <= best_cost + bounds.half_area()) return begin;
-  const auto middle = std::partition(order.begin() + begin, order.begin() + end,
-                                     [&](int32_t triangle) { return bin_of(triangle, best_axis) <= best_bin; });
-  return middle - order.begin();
-}
-
-// Moments of a node's triangles for the winding number far away.
+// What a node's triangles look like from far away.
 // Source: Barill et al., "Fast Winding Numbers for Soups and Clouds", SIGGRAPH 2018, section 3.1.
 struct Moments {
   double area = 0;
-  Vec3d center = {0, 0, 0};  // area-weighted, times area until finish()
-  Vec3d normal = {0, 0, 0};  // sum of area times unit normal
+  Vec3d weighted_center = {0, 0, 0};  // sum of area times centroid
+  Vec3d normal = {0, 0, 0};           // sum of area times unit normal
+  double second[3][3] = {};           // sum of centroid times area normal, about the origin
+
+  void add(const Moments& other) {
+    area += other.area;
+    weighted_center = weighted_center + other.weighted_center;
+    normal = normal + other.normal;
+    for (int i = 0; i < 3; ++i)
+      for (int j = 0; j < 3; ++j) second[i][j] += other.second[i][j];
+  }
 };
 
-}  // namespace build
-
-// Builds the tree of `count` triangles. Outputs: bounds [2 count, 6], links [2 count, 2], moments [2 count, 16] and
-// order [count] (the triangle at each leaf slot). Returns the number of nodes used.
-inline int64_t build_bvh(const float* triangles, int64_t count, float* bounds, int32_t* links, float* moments,
-                         int32_t* order_out) {
-  using namespace build;
-  std::vector<Box> boxes(count);
-  std::vector<float> centroids(3 * count);
-  for (int64_t t = 0; t < count; ++t) {
-    for (int corner = 0; corner < 3; ++corner) boxes[t].add(triangles + 9 * t + 3 * corner);
-    for (int axis = 0; axis < 3; ++axis) centroids[3 * t + axis] = 0.5f * (boxes[t].low[axis] + boxes[t].high[axis]);
-  }
-  std::vector<int32_t> order(count);
-  std::iota(order.begin(), order.end(), 0);
-
-  int64_t nodes = 1;
-  std::vector<Task> tasks = {{0, 0, 0, count}};
-  while (!tasks.empty()) {
-    const Task task = tasks.back();
-    tasks.pop_back();
-    Box box;
-    for (int64_t i = task.begin; i < task.end; ++i) box.add(boxes[order[i]]);
-    std::copy(box.low, box.low + 3, bounds + 6 * int64_t(task.node));
-    std::copy(box.high, box.high + 3, bounds + 6 * int64_t(task.node) + 3);
-    const int64_t middle = split(order, boxes, centroids, box, task.begin, task.end, task.depth);
-    int32_t* link = links + 2 * int64_t(task.node);
-    if (middle == task.begin) {
-      link[0] = int32_t(task.begin);
-      link[1] = int32_t(task.end - task.begin);
-      continue;
+// Builds the tree on construction; then tells the sizes of its arrays, and fills them.
+class BvhBuilder {
+ public:
+  BvhBuilder(const float* triangles, int64_t count, Executor executor)
+      : triangles_(triangles), count_(count), executor_(executor), primitives_(count) {
+    grow(/*halve=*/false);
+    if (collapse() > kMostDepth) {  // only meshes made to be hard get here; halving needs log8(count) levels
+      grow(/*halve=*/true);
+      collapse();
     }
-    link[0] = int32_t(nodes);
-    link[1] = 0;
-    const int left = int(nodes), right = int(nodes + 1);
-    nodes += 2;
-    tasks.push_back({right, task.depth + 1, middle, task.end});
-    tasks.push_back({left, task.depth + 1, task.begin, middle});
   }
-  std::copy(order.begin(), order.end(), order_out);
 
-  // Children lie behind their parent, so one backward sweep gathers the sums; a second pass measures them from the
-  // node's own center. The second moment of a sum follows from those of its parts by shifting the center.
-  struct Second {
-    double m[3][3] = {};
-  };
-  std::vector<Moments> sums(nodes);
-  std::vector<Second> seconds(nodes);
-  for (int64_t node = nodes - 1; node >= 0; --node) {
-    const int32_t first = links[2 * node], leaf = links[2 * node + 1];
-    Moments& sum = sums[node];
-    const auto add_second = [&](Vec3d from, Vec3d normal) {
-      const Vec3d arm = from - sum.center;
-      const double a[3] = {arm.x, arm.y, arm.z}, n[3] = {normal.x, normal.y, normal.z};
-      for (int i = 0; i < 3; ++i)
-        for (int j = 0; j < 3; ++j) seconds[node].m[i][j] += a[i] * n[j];
+  int64_t nodes() const { return int64_t(wide_.size()); }
+  int64_t leaves() const { return int64_t(leaves_.size()); }
+
+  // Fills the arrays of Bvh. `order` [F]: the triangle at each slot; `sorted` [F, 9]: their corners.
+  void write(float* bounds, int32_t* links, float* moments, int32_t* leaf_first, float* frames, float* sorted,
+             int32_t* order) const {
+    const auto place_triangle = [&](int64_t slot) {
+      order[slot] = primitives_[slot].number();
+      std::memcpy(sorted + 9 * slot, triangles_ + 9 * int64_t(order[slot]), 9 * sizeof(float));
     };
-    std::array<Vec3d, 2 * kLeafSize> part_center, part_normal;
-    int parts = 0;
-    const auto add_part = [&](double area, Vec3d center, Vec3d normal) {
-      sum.area += area;
-      sum.center = sum.center + area * center;
-      sum.normal = sum.normal + normal;
-      part_center[parts] = center;
-      part_normal[parts++] = normal;
-    };
-    if (leaf > 0) {
-      for (int32_t slot = first; slot < first + leaf; ++slot) {
-        const float* t = triangles + 9 * int64_t(order[slot]);
-        const Vec3d a(Vec3d{t[0], t[1], t[2]}), b(Vec3d{t[3], t[4], t[5]}), c(Vec3d{t[6], t[7], t[8]});
-        const Vec3d normal = 0.5 * cross(b - a, c - a);
-        add_part(length(normal), (1.0 / 3.0) * (a + b + c), normal);
+    parallel_for(count_, place_triangle, executor_, 4096);
+    leaf_first[leaves()] = int32_t(count_);
+    std::vector<Moments> sums(tree_.size());
+    const auto place_leaf = [&](int64_t leaf) {
+      const BinaryNode& node = tree_[leaves_[leaf]];
+      leaf_first[leaf] = int32_t(node.first);
+      for (int lane = 0; lane < kWidth; ++lane) {  // lanes without a triangle repeat the first one
+        const int64_t slot = node.first + (lane < node.count ? lane : 0);
+        write_frame(sorted + 9 * slot, frames + (kFrameSize * leaf) * kWidth + lane);
+        if (lane < node.count) sums[leaves_[leaf]].add(moments_of(sorted + 9 * slot));
       }
-    } else {
-      for (int child = first; child < first + 2; ++child) add_part(sums[child].area, sums[child].center, sums[child].normal);
+    };
+    parallel_for(leaves(), place_leaf, executor_, 256);
+    for (int64_t node = int64_t(tree_.size()) - 1; node >= 0; --node) {  // children lie behind their parents
+      if (tree_[node].left < 0) continue;
+      sums[node].add(sums[tree_[node].left]);
+      sums[node].add(sums[tree_[node].right]);
     }
-    const float* box = bounds + 6 * node;
-    const Vec3d low = {box[0], box[1], box[2]}, high = {box[3], box[4], box[5]};
-    sum.center = sum.area > 0 ? (1.0 / sum.area) * sum.center : 0.5 * (low + high);
-    for (int part = 0; part < parts; ++part) add_second(part_center[part], part_normal[part]);
-    if (leaf == 0) {
-      for (int child = first; child < first + 2; ++child)
-        for (int i = 0; i < 3; ++i)
-          for (int j = 0; j < 3; ++j) seconds[node].m[i][j] += seconds[child].m[i][j];
-    }
-    const Vec3d reach = {std::max(high.x - sum.center.x, sum.center.x - low.x),
-                         std::max(high.y - sum.center.y, sum.center.y - low.y),
-                         std::max(high.z - sum.center.z, sum.center.z - low.z)};
-    float* out = moments + kMomentSize * node;
-    store3(out, 0, Vec3f(sum.center));
-    store3(out, 1, Vec3f(sum.normal));
-    for (int i = 0; i < 9; ++i) out[6 + i] = float(seconds[node].m[i / 3][i % 3]);
-    out[15] = float(length(reach));
+    const auto place_node = [&](int64_t node) {
+      for (int child = 0; child < kWidth; ++child) {
+        const int32_t below = wide_[node].child[child];
+        const Box box = below < 0 ? Box{} : tree_[below].box;
+        for (int axis = 0; axis < 3; ++axis) {
+          bounds[(6 * node + axis) * kWidth + child] = box.low[axis];
+          bounds[(6 * node + axis + 3) * kWidth + child] = box.high[axis];
+        }
+        links[kWidth * node + child] = wide_[node].link[child];
+        float packed[kMomentSize] = {};
+        if (below >= 0) pack_moments(sums[below], box, packed);
+        for (int i = 0; i < kMomentSize; ++i) moments[(kMomentSize * node + i) * kWidth + child] = packed[i];
+      }
+    };
+    parallel_for(nodes(), place_node, executor_, 64);
   }
-  return nodes;
-}
 
-}  // namespace pyimplicit
+ private:
+  struct WideNode {
+    std::array<int32_t, kWidth> child;  // binary nodes, -1 where there is none
+    std::array<int32_t, kWidth> link;   // as Bvh::links
+  };
+
+  // ---- the binary tree
+
+  void grow(bool halve) {
+    const auto make_primitive = [&](int64_t t) {
+      const float* p = triangles_ + 9 * t;
+      const F4 a = {p[0], p[1], p[2], 0}, b = {p[3], p[4], p[5], 0}, c = {p[6], p[7], p[8], 0};
+      primitives_[t].box.low = low_of(a, low_of(b, c));
+      primitives_[t].box.high = high_of(a, high_of(b, c));
+      primitives_[t].set_number(int32_t(t));
+    };
+    parallel_for(count_, make_primitive, executor_, 8192);
+    tree_.assign(1, BinaryNode{});
+    tree_[0].count = count_;
+    for (const Primitive& primitive : primitives_) tree_[0].box.add(primitive.box);
+    // The top of the tree node by node; then every subtree by itself, in parallel.
+    std::vector<int32_t> open = {0}, roots;
+    while (!open.empty()) {
+      const int32_t node = open.back();
+      open.pop_back();
+      if (tree_[node].count <= std::max(kSubtree, count_ / 32)) {
+        roots.push_back(node);
+      } else {
+        split(tree_, node, halve, open);
+      }
+    }
+    std::vector<std::vector<BinaryNode>> subtrees(roots.size());
+    const auto grow_subtree = [&](int64_t i) {
+      subtrees[i].push_back(tree_[roots[i]]);
+      std::vector<int32_t> waiting = {0};
+      while (!waiting.empty()) {
+        const int32_t node = waiting.back();
+        waiting.pop_back();
+        split(subtrees[i], node, halve, waiting);
+      }
+    };
+    parallel_for(int64_t(roots.size()), grow_subtree, executor_, 1);
+    for (size_t i = 0; i < roots.size(); ++i) {
+      const int32_t shift = int32_t(tree_.size()) - 1;  // its root stays where it is, the others move to the end
+      for (size_t k = 0; k < subtrees[i].size(); ++k) {
+        BinaryNode node = subtrees[i][k];
+        if (node.left >= 0) node.left += shift, node.right += shift;
+        if (k == 0) {
+          tree_[roots[i]] = node;
+        } else {
+          tree_.push_back(node);
+        }
+      }
+    }
+  }
+
+  // Gives tree[node] two children and puts them on `open`, or leaves it a leaf.
+  void split(std::vector<BinaryNode>& tree, int32_t node, bool halve, std::vector<int32_t>& open) {
+    const int64_t first = tree[node].first, count = tree[node].count;
+    if (count <= kWidth) return;
+    Primitive* const begin = primitives_.data() + first;
+    Primitive* const end = begin + count;
+    Box spread;  // of the boxes' centers, doubled
+    for (const Primitive* p = begin; p != end; ++p) {
+      const F4 center = p->box.low + p->box.high;
+      spread.low = low_of(spread.low, center);
+      spread.high = high_of(spread.high, center);
+    }
+    const F4 extent = spread.high - spread.low;
+    const int widest = extent[0] >= extent[1] ? (extent[0] >= extent[2] ? 0 : 2) : (extent[1] >= extent[2] ? 1 : 2);
+    BinaryNode left, right;
+    left.first = first;
+    if (halve || !(extent[widest] > 0) || !binned_split(begin, end, spread, left, right)) {
+      left.count = count / 2;
+      std::nth_element(begin, begin + left.count, end, [&](const Primitive& a, const Primitive& b) {
+        const float ca = a.box.low[widest] + a.box.high[widest], cb = b.box.low[widest] + b.box.high[widest];
+        return ca < cb || (ca == cb && a.number() < b.number());
+      });
+      for (const Primitive* p = begin; p != end; ++p) (p < begin + left.count ? left : right).box.add(p->box);
+    }
+    right.first = first + left.count;
+    right.count = count - left.count;
+    tree[node].left = int32_t(tree.size());
+    tree[node].right = int32_t(tree.size()) + 1;
+    open.push_back(tree[node].right);
+    open.push_back(tree[node].left);
+    tree.push_back(left);
+    tree.push_back(right);
+  }
+
+  // Cuts [begin, end) where the surface area heuristic is least; false if every cut leaves one side empty. A leaf of
+  // up to eight triangles is one SIMD test, so the cost of a side counts eights, not triangles.
+  static bool binned_split(Primitive* begin, Primitive* end, const Box& spread, BinaryNode& left, BinaryNode& right) {
+    const F4 extent = spread.high - spread.low;
+    F4 scale = {};
+    for (int axis = 0; axis < 3; ++axis) scale[axis] = extent[axis] > 0 ? 0.9999f * kBins / extent[axis] : 0.0f;
+    Box bins[3][kBins];
+    int64_t counts[3][kBins] = {};
+    for (const Primitive* p = begin; p != end; ++p) {
+      const F4 at = (p->box.low + p->box.high - spread.low) * scale;
+      for (int axis = 0; axis < 3; ++axis) {
+        const int bin = int(at[axis]);
+        bins[axis][bin].add(p->box);
+        ++counts[axis][bin];
+      }
+    }
+    const auto blocks = [](int64_t n) { return float((n + kWidth - 1) / kWidth); };
+    const int64_t count = end - begin;
+    float best_cost = std::numeric_limits<float>::infinity();
+    int best_axis = -1, best_bin = 0;
+    for (int axis = 0; axis < 3; ++axis) {
+      if (!(extent[axis] > 0)) continue;
+      float right_cost[kBins];
+      Box side;
+      int64_t below = 0;
+      for (int bin = kBins - 1; bin > 0; --bin) {
+        side.add(bins[axis][bin]);
+        below += counts[axis][bin];
+        right_cost[bin] = side.half_area() * blocks(below);
+      }
+      side = Box{};
+      below = 0;
+      for (int bin = 0; bin < kBins - 1; ++bin) {
+        side.add(bins[axis][bin]);
+        below += counts[axis][bin];
+        if (below == 0 || below == count) continue;
+        const float cost = side.half_area() * blocks(below) + right_cost[bin + 1];
+        if (cost < best_cost) best_cost = cost, best_axis = axis, best_bin = bin;
+      }
+    }
+    if (best_axis < 0) return false;
+    const Primitive* const middle = std::partition(begin, end, [&](const Primitive& p) {
+      return int((p.box.low[best_axis] + p.box.high[best_axis] - spread.low[best_axis]) * scale[best_axis]) <= best_bin;
+    });
+    left.count = middle - begin;
+    for (int bin = 0; bin < kBins; ++bin) (bin <= best_bin ? left : right).box.add(bins[best_axis][bin]);
+    return true;
+  }
+
+  // ---- eight children a node
+
+  // Returns the number of levels.
+  int collapse() {
+    wide_.clear();
+    leaves_.clear();
+    std::vector<int32_t> leaf_of(tree_.size(), -1), walk = {0};
+    while (!walk.empty()) {  // leaves numbered from left to right, so that their triangles stand in order
+      const int32_t node = walk.back();
+      walk.pop_back();
+      if (tree_[node].left < 0) {
+        leaf_of[node] = int32_t(leaves_.size());
+        leaves_.push_back(node);
+      } else {
+        walk.push_back(tree_[node].right);
+        walk.push_back(tree_[node].left);
+      }
+    }
+    struct Task {
+      int32_t binary, parent, place;
+      int depth;
+    };
+    int levels = 0;
+    std::vector<Task> tasks = {{0, -1, 0, 1}};
+    while (!tasks.empty()) {
+      const Task task = tasks.back();
+      tasks.pop_back();
+      levels = std::max(levels, task.depth);
+      const int32_t index = int32_t(wide_.size());
+      if (task.parent >= 0) wide_[task.parent].link[task.place] = index;
+      WideNode node;
+      node.child.fill(-1);
+      node.link.fill(kNoChild);
+      int children = 1;
+      node.child[0] = task.binary;
+      while (children < kWidth) {  // opens the largest child until eight are there
+        int largest = -1;
+        for (int i = 0; i < children; ++i) {
+          if (tree_[node.child[i]].left < 0) continue;
+          if (largest < 0 || tree_[node.child[i]].box.half_area() > tree_[node.child[largest]].box.half_area()) largest = i;
+        }
+        if (largest < 0) break;
+        const BinaryNode& opened = tree_[node.child[largest]];
+        node.child[largest] = opened.left;
+        node.child[children++] = opened.right;
+      }
+      for (int i = 0; i < children; ++i) {
+        if (leaf_of[node.child[i]] >= 0) {
+          node.link[i] = ~leaf_of[node.child[i]];
+        } else {
+          tasks.push_back({node.child[i], index, i, task.depth + 1});
+        }
+      }
+      wide_.push_back(node);
+    }
+    return levels;
+  }
+
+  // ---- what leaves and nodes hold
+
+  // The triangle in an orthonormal frame of its own: origin at a corner, x along the longest edge, z normal. Made in
+  // double: with float32 corners alone a sliver of aspect 1e4 would be off by 5e-4 of its size.
+  static void write_frame(const float* corners, float* frame) {
+    Vec3d corner[3] = {Vec3d(load3(corners, 0)), Vec3d(load3(corners, 1)), Vec3d(load3(corners, 2))};
+    int start = 0;
+    double longest = -1;
+    for (int i = 0; i < 3; ++i) {
+      const Vec3d edge = corner[(i + 1) % 3] - corner[i];
+      if (dot(edge, edge) > longest) longest = dot(edge, edge), start = i;
+    }
+    const Vec3d a = corner[start], ab = corner[(start + 1) % 3] - a, ac = corner[(start + 2) % 3] - a;
+    const auto unit = [](Vec3d v, Vec3d otherwise) { return dot(v, v) > 0 ? (1 / length(v)) * v : otherwise; };
+    const Vec3d x = unit(ab, {1, 0, 0});
+    const Vec3d across = std::abs(x.x) < 0.5 ? Vec3d{1, 0, 0} : Vec3d{0, 1, 0};
+    const Vec3d z = unit(cross(ab, ac), unit(cross(x, across), {0, 0, 1})), y = cross(z, x);
+    const double bx = length(ab), cx = dot(ac, x), cy = dot(ac, y), ux = cx - bx;
+    const auto inverse = [](double squared) { return squared > 0 ? 1 / squared : 0.0; };
+    const double values[kFrameSize] = {a.x, a.y, a.z, x.x, x.y, x.z, z.x, z.y, z.z, bx, cx, cy, inverse(cx * cx + cy * cy),
+                                       inverse(ux * ux + cy * cy)};
+    // A reciprocal beyond float32 belongs to an edge shorter than 1e-19: a point.
+    for (int i = 0; i < kFrameSize; ++i) frame[i * kWidth] = std::isfinite(float(values[i])) ? float(values[i]) : 0.0f;
+  }
+
+  static Moments moments_of(const float* corners) {
+    const Vec3d a = Vec3d(load3(corners, 0)), b = Vec3d(load3(corners, 1)), c = Vec3d(load3(corners, 2));
+    const Vec3d normal = 0.5 * cross(b - a, c - a), centroid = (1.0 / 3.0) * (a + b + c);
+    const double from[3] = {centroid.x, centroid.y, centroid.z}, n[3] = {normal.x, normal.y, normal.z};
+    Moments m;
+    m.area = length(normal);
+    m.weighted_center = m.area * centroid;
+    m.normal = normal;
+    for (int i = 0; i < 3; ++i)
+      for (int j = 0; j < 3; ++j) m.second[i][j] = from[i] * n[j];
+    return m;
+  }
+
+  static void pack_moments(const Moments& sum, const Box& box, float* packed) {
+    const Vec3d low = {box.low[0], box.low[1], box.low[2]}, high = {box.high[0], box.high[1], box.high[2]};
+    const Vec3d center = sum.area > 0 ? (1 / sum.area) * sum.weighted_center : 0.5 * (low + high);
+    const double from[3] = {center.x, center.y, center.z}, n[3] = {sum.normal.x, sum.normal.y, sum.normal.z};
+    const Vec3d reach = {std::max(high.x - center.x, center.x - low.x), std::max(high.y - center.y, center.y - low.y),
+                         std::max(high.z - center.z, center.z - low.z)};
+    store3(packed, 0, Vec3f(center));
+    store3(packed, 1, Vec3f(sum.normal));
+    for (int i = 0; i < 9; ++i) packed[6 + i] = float(sum.second[i / 3][i % 3] - from[i / 3] * n[i % 3]);
+    packed[15] = float(length(reach));
+  }
+
+  const float* triangles_;
+  int64_t count_;
+  Executor executor_;
+  std::vector<Primitive> primitives_;
+  std::vector<BinaryNode> tree_;
+  std::vector<WideNode> wide_;
+  std::vector<int32_t> leaves_;  // binary node of each leaf
+};
+
+}  // namespace pyimplicit::build

@@ -6,9 +6,10 @@
 
 namespace pyimplicit {
 
-int64_t build_bvh_binding(Array<const float> triangles, int64_t count, Array<float> bounds, Array<int32_t> links,
-                          Array<float> moments, Array<int32_t> order) {
-  return build_bvh(triangles, count, bounds, links, moments, order);
+// Fills the arrays of a built hierarchy.
+void write_bvh(const build::BvhBuilder& builder, Array<float> bounds, Array<int32_t> links, Array<float> moments,
+               Array<int32_t> leaf_first, Array<float> frames, Array<float> sorted, Array<int32_t> order) {
+  builder.write(bounds, links, moments, leaf_first, frames, sorted, order);
 }
 
 }  // namespace pyimplicit
@@ -16,8 +17,18 @@ int64_t build_bvh_binding(Array<const float> triangles, int64_t count, Array<flo
 PYBIND11_MODULE(_cpu, m, pybind11::mod_gil_not_used()) {
   using namespace pyimplicit;
   define_kernels(m);
-  m.def("build_bvh", &build_bvh_binding, py::kw_only(), py::arg("triangles"), py::arg("count"), py::arg("bounds"),
-        py::arg("links"), py::arg("moments"), py::arg("order"), py::call_guard<py::gil_scoped_release>());
+  // Alive only while a hierarchy is built: Python asks the sizes, allocates, and has the arrays filled.
+  py::class_<build::BvhBuilder>(m, "BvhBuilder")
+      .def(py::init([](Array<const float> triangles, int64_t count, Executor executor) {
+             return build::BvhBuilder(triangles, count, executor);
+           }),
+           py::kw_only(), py::arg("triangles"), py::arg("count"), py::arg("executor"),
+           py::call_guard<py::gil_scoped_release>())
+      .def_property_readonly("nodes", &build::BvhBuilder::nodes)
+      .def_property_readonly("leaves", &build::BvhBuilder::leaves)
+      .def("write", &write_bvh, py::kw_only(), py::arg("bounds"), py::arg("links"), py::arg("moments"),
+           py::arg("leaf_first"), py::arg("frames"), py::arg("sorted"), py::arg("order"),
+           py::call_guard<py::gil_scoped_release>());
   m.attr("compiler") = PIM_COMPILER;
   m.attr("cuda_build") = PIM_CUDA_BUILD;  // "on", or why the CUDA module was not built
 }

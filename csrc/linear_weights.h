@@ -47,8 +47,9 @@ struct RaceKeys {
   PIM_HOST_DEVICE void operator()(int64_t i) const {
     const Words4 words = stream.words(i);
     const double unit = uniform53(words.w[0], words.w[1]);
-    // log1p keeps the smallest arrival times exact; unit < 1 keeps the largest finite.
-    keys[i] = weights[i] > T(0) ? -std::log1p(-unit) / double(weights[i]) : INFINITY;
+    // log1p keeps the smallest arrival times exact. The largest double stands for the overflow of a tiny weight, so
+    // that a candidate of any weight comes before one of none.
+    keys[i] = weights[i] > T(0) ? std::fmin(-std::log1p(-unit) / double(weights[i]), 1.7976931348623157e308) : INFINITY;
   }
 };
 

@@ -1,6 +1,8 @@
 // Uniform and normal numbers, and points drawn area-uniformly from a surface, all counter-based (philox.h).
 #pragma once
 
+#include <cmath>
+
 #include "philox.h"
 #include "vec3.h"
 
@@ -18,7 +20,9 @@ struct Uniform {
     for (int axis = 0; axis < 3; ++axis) {
       // 24 bits: exact in float32, so a float32 draw can never round up to 1.
       const T unit = T(words.w[axis] >> 8) * T(5.9604644775390625e-8);
-      values[3 * i + axis] = low + unit * (high - low);
+      const T value = low + unit * (high - low);
+      // Away from 0 the sum itself can round up to `high`.
+      values[3 * i + axis] = value < high ? value : std::nextafter(high, low);
     }
   }
 };

@@ -1,22 +1,81 @@
-// Surface queries over the hierarchy of bvh.h: closest point (with distance and sign) and winding number.
+// Surface queries over the hierarchy of bvh.h: closest point with distance and sign, winding number. The plain bodies,
+// for CPU and GPU; surface_simd.h has the CPU's faster twin.
 #pragma once
 
 #include "bvh.h"
 
 namespace pyimplicit {
 
-// Closest point of the surface. NaN in, NaN out (slot -1): the public functions refuse such points beforehand.
+// Generalised winding number: 1 inside, 0 outside a closed mesh, in between where the mesh is open.
+// A node farther away than `beta` times its radius is replaced by its first two moments.
+// Source: Barill et al., "Fast Winding Numbers for Soups and Clouds", SIGGRAPH 2018, section 3.
+PIM_HOST_DEVICE inline double winding_number_at(const Bvh& bvh, Vec3d p, double beta) {
+  constexpr double kInverseFullAngle = 0.079577471545947667884;  // 1 / (4 pi)
+  double sum = 0;  // steradians
+  int32_t stack[kStackSize];
+  int waiting = 0;
+  stack[waiting++] = 0;
+  while (waiting > 0) {
+    const int64_t node = stack[--waiting];
+    for (int child = 0; child < kWidth; ++child) {
+      const int32_t link = bvh.links[kWidth * node + child];
+      if (link == kNoChild) continue;
+      const float* moments = bvh.moments + kMomentSize * kWidth * node + child;
+      const auto m = [&](int k) { return double(moments[k * kWidth]); };
+      const Vec3d arm = Vec3d{m(0), m(1), m(2)} - p;
+      const double radius = beta * m(15), squared = dot(arm, arm);
+      if (squared > radius * radius) {
+        const double inverse = 1 / std::sqrt(squared);
+        const Vec3d row_x = {m(6), m(7), m(8)}, row_y = {m(9), m(10), m(11)}, row_z = {m(12), m(13), m(14)};
+        const Vec3d rows = {dot(row_x, arm), dot(row_y, arm), dot(row_z, arm)};
+        sum += inverse * inverse * inverse *
+               (dot(Vec3d{m(3), m(4), m(5)}, arm) + m(6) + m(10) + m(14) - 3 * inverse * inverse * dot(arm, rows));
+      } else if (link >= 0) {
+        stack[waiting++] = link;
+      } else {
+        for (int64_t slot = bvh.leaf_first[~link]; slot < bvh.leaf_first[~link + 1]; ++slot) {
+          sum += solid_angle(bvh.corner(slot, 0) - p, bvh.corner(slot, 1) - p, bvh.corner(slot, 2) - p);
+        }
+      }
+    }
+  }
+  return sum * kInverseFullAngle;
+}
+
 template <typename T>
-struct ClosestPoint {
-  const T* points;            // [N, 3] mesh units
+struct WindingNumber {
+  const T* points;  // [N, 3] mesh units
   Bvh bvh;
-  const float* pseudonormals;  // [F, 7, 3] by leaf slot and Feature, or null where no sign is asked
+  double beta;
   // outputs
-  T* distance;        // [N] mesh units, never negative
-  T* closest;         // [N, 3]
-  int32_t* slot;      // [N] leaf slot of the triangle
-  T* barycentric;     // [N, 3]
-  T* sign;            // [N] -1 inside, +1 outside or on the surface; +1 without pseudonormals
+  T* winding_number;  // [N]
+
+  PIM_HOST_DEVICE void operator()(int64_t i) const {
+    winding_number[i] = T(winding_number_at(bvh, Vec3d(load3(points, i)) - load3(bvh.center, 0), beta));
+  }
+};
+
+// How the sign of a distance is found.
+enum class SignMethod : int {
+  kNone = 0,          // distances are not signed
+  kPseudonormal = 1,  // right for closed, consistently oriented meshes that do not overlap themselves
+  kWinding = 2,       // inside where the winding number is above 0.5
+};
+
+// Distance to the surface, and what else is asked. NaN in, NaN out: the public functions refuse such points.
+template <typename T>
+struct SurfaceQuery {
+  const T* points;  // [N, 3] mesh units
+  Bvh bvh;
+  SignMethod sign_method;
+  const float* pseudonormals;  // [F, 7, 3] by leaf slot and Feature, for kPseudonormal
+  double beta;                 // for kWinding
+  bool inherit;                // whether the surface is closed, so that the sign changes only across it
+  // outputs
+  T* distance;     // [N] mesh units, negative inside if signed
+  T* closest;      // [N, 3], or null
+  int32_t* slot;   // [N] leaf slot of the triangle, or null
+  T* barycentric;  // [N, 3], or null
 
   PIM_HOST_DEVICE void operator()(int64_t i) const {
     const Vec3d center = load3(bvh.center, 0);
@@ -33,67 +92,23 @@ struct ClosestPoint {
             best_slot = triangle;
           }
         });
-    distance[i] = best_slot < 0 ? T(NAN) : T(std::sqrt(best.distance_squared));
+    double sign = 1;
+    if (sign_method == SignMethod::kPseudonormal && best_slot >= 0) {
+      sign = sign_from_pseudonormal(p, best, best_slot);
+    } else if (sign_method == SignMethod::kWinding) {
+      sign = winding_number_at(bvh, p, beta) > 0.5 ? -1 : 1;
+    }
+    distance[i] = best_slot < 0 ? T(NAN) : T(sign * std::sqrt(best.distance_squared));
+    if (closest == nullptr) return;
     slot[i] = int32_t(best_slot);
     store3(closest, i, Vec3<T>(best.point + center));
     store3(barycentric, i, Vec3<T>(best.barycentric));
-    sign[i] = T(1);
-    if (pseudonormals != nullptr && best_slot >= 0) {
-      // Source: Baerentzen and Aanaes, "Signed Distance Computation Using the Angle Weighted Pseudonormal", 2005.
-      const Vec3d normal = Vec3d(load3(pseudonormals, 7 * best_slot + best.feature));
-      if (dot(p - best.point, normal) < 0) sign[i] = T(-1);
-    }
-  }
-};
-
-// Generalised winding number: 1 inside, 0 outside a closed mesh, in between where the mesh is open.
-// A node farther away than `beta` times its radius is replaced by its first two moments.
-// Source: Barill et al., "Fast Winding Numbers for Soups and Clouds", SIGGRAPH 2018, section 3.
-template <typename T>
-struct WindingNumber {
-  const T* points;  // [N, 3] mesh units
-  Bvh bvh;
-  double beta;
-  // outputs
-  T* winding_number;  // [N]
-
-  PIM_HOST_DEVICE void operator()(int64_t i) const {
-    constexpr double kInverseFullAngle = 0.079577471545947667884;  // 1 / (4 pi)
-    const Vec3d p = Vec3d(load3(points, i)) - load3(bvh.center, 0);
-    double sum = 0;  // steradians
-    int stack[kMostDepth];
-    int waiting = 0;
-    stack[waiting++] = 0;
-    while (waiting > 0) {
-      const int node = stack[--waiting];
-      const float* moments = bvh.moments + kMomentSize * int64_t(node);
-      const Vec3d arm = Vec3d(load3(moments, 0)) - p;
-      const double radius = beta * double(moments[15]);
-      const double squared = dot(arm, arm);
-      if (squared > radius * radius) {
-        sum += far_field(moments, arm, squared);
-        continue;
-      }
-      const int first = bvh.links[2 * int64_t(node)], leaf = bvh.links[2 * int64_t(node) + 1];
-      if (leaf == 0) {
-        stack[waiting++] = first + 1;
-        stack[waiting++] = first;
-        continue;
-      }
-      for (int slot = first; slot < first + leaf; ++slot) {
-        sum += solid_angle(bvh.corner(slot, 0) - p, bvh.corner(slot, 1) - p, bvh.corner(slot, 2) - p);
-      }
-    }
-    winding_number[i] = T(sum * kInverseFullAngle);
   }
 
-  PIM_HOST_DEVICE static double far_field(const float* moments, Vec3d arm, double squared) {
-    const double inverse = 1 / std::sqrt(squared);
-    const double cubed = inverse * inverse * inverse;
-    const float* m = moments + 6;
-    const double trace = double(m[0]) + double(m[4]) + double(m[8]);
-    const Vec3d rows = {dot(Vec3d(load3(m, 0)), arm), dot(Vec3d(load3(m, 1)), arm), dot(Vec3d(load3(m, 2)), arm)};
-    return cubed * (dot(Vec3d(load3(moments, 1)), arm) + trace - 3 * inverse * inverse * dot(arm, rows));
+  // Source: Baerentzen and Aanaes, "Signed Distance Computation Using the Angle Weighted Pseudonormal", 2005.
+  PIM_HOST_DEVICE double sign_from_pseudonormal(Vec3d p, const TrianglePoint& nearest, int64_t nearest_slot) const {
+    const Vec3d normal = Vec3d(load3(pseudonormals, 7 * nearest_slot + nearest.feature));
+    return dot(p - nearest.point, normal) < 0 ? -1 : 1;
   }
 };
 

@@ -88,21 +88,21 @@ def call(kernel: str, device: torch.device, dtype: torch.dtype | None = None, **
         raise NativeError(f"pyimplicit::{kernel} on {device}: {error}") from error
 
 
-def build_bvh(
-    triangles: Tensor,  # [F, 9] float32 CPU
-    bounds: Tensor,  # [2 F, 6] float32, written
-    links: Tensor,  # [2 F, 2] int32, written
-    moments: Tensor,  # [2 F, 16] float32, written
-    order: Tensor,  # [F] int32, written
-) -> int:
-    """Build the hierarchy of `csrc/bvh.h` into the given tensors; returns the number of nodes."""
-    return int(
-        _cpu.build_bvh(
-            triangles=triangles.data_ptr(),
-            count=triangles.shape[0],
-            bounds=bounds.data_ptr(),
-            links=links.data_ptr(),
-            moments=moments.data_ptr(),
-            order=order.data_ptr(),
-        )
-    )
+def build_bvh(triangles: Tensor) -> dict[str, Tensor]:
+    """Build the hierarchy of `csrc/bvh.h` over triangles [F, 9] float32 on the CPU; its arrays, named as there."""
+    count = triangles.shape[0]
+    builder = _cpu.BvhBuilder(triangles=triangles.data_ptr(), count=count, executor=(-1, torch.get_num_threads()))
+    nodes, leaves = builder.nodes, builder.leaves
+    arrays = {
+        "bounds": torch.empty(nodes, 6, 8),
+        "links": torch.empty(nodes, 8, dtype=torch.int32),
+        "moments": torch.empty(nodes, 16, 8),
+        "leaf_first": torch.empty(leaves + 1, dtype=torch.int32),
+        "frames": torch.empty(leaves, 14, 8),
+        "triangles": torch.empty_like(triangles),
+    }
+    order = torch.empty(count, dtype=torch.int32)
+    addresses = {name: array.data_ptr() for name, array in arrays.items()}
+    addresses["sorted"] = addresses.pop("triangles")
+    builder.write(**addresses, order=order.data_ptr())
+    return {**arrays, "triangle_face": order.long()}

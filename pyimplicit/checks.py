@@ -60,11 +60,27 @@ def check_tensor(
 
 
 def check_finite(name: str, value: Tensor) -> Tensor:
-    """Return `value` if it holds no NaN and no infinity, else raise `ValueError` with the first bad index."""
+    """Return `value` if it holds no NaN and no infinity, else raise `ValueError` with the first bad index.
+
+    In a graph of torch.compile, which cannot branch on values, the check runs with the graph: there it is a
+    RuntimeError, without the index.
+    """
     finite = torch.isfinite(value)
-    if not bool(finite.all()):
+    if torch.compiler.is_compiling():
+        torch._assert_async(finite.all(), f"{name}: expected finite values, got NaN or infinity")
+    elif not bool(finite.all()):
         first = (~finite).nonzero()[0].tolist()
         raise ValueError(f"{name}: expected finite values, got {value[tuple(first)].item()} at index {first}")
+    return value
+
+
+def check_not_negative(name: str, value: Tensor) -> Tensor:
+    """Return `value` if no element is below 0, else raise `ValueError`; under torch.compile as `check_finite`."""
+    negative = value.detach() < 0
+    if torch.compiler.is_compiling():
+        torch._assert_async(~negative.any(), f"{name}: expected no negative values")
+    elif bool(negative.any()):
+        raise ValueError(f"{name}: expected no negative values, got {value[negative][0].item()}")
     return value
 
 

@@ -118,7 +118,7 @@ class Surface:
 
         Example:
             >>> surface = Surface(torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 1, 0]]), torch.tensor([[0, 1, 2]]))
-            >>> surface.unsigned_distance(torch.tensor([[0.0, -2.0, 0.0]]))
+            >>> surface.unsigned_distance(torch.tensor([[0.0, -2.0, 0.0]])).round(decimals=5)
             tensor([2.])
         """
         return ops.unsigned_distance(points, self._bvh)
@@ -149,7 +149,7 @@ class Surface:
         """
         if check_choice("sign", sign, SIGNS) == "auto":
             sign = self.sign_method
-        return ops.signed_distance(points, self._signed_bvh if sign == "pseudonormal" else self._bvh, sign)
+        return ops.signed_distance(points, self._signed_bvh, sign)
 
     def winding_number(self, points: Tensor) -> Tensor:
         """Generalised winding number [N] around each of `points` [N, 3]: 1 inside, 0 outside a closed mesh.
@@ -208,5 +208,5 @@ class Surface:
     @cached_property
     def _signed_bvh(self) -> SurfaceBVH:
         if not (self.report.is_closed and self.report.is_oriented):
-            return self._bvh  # has no pseudonormals, and the query says so
-        return self._bvh.with_pseudonormals(angle_weighted_pseudonormals(self.mesh).to(self.device))
+            return self._bvh  # has no pseudonormals and inherits no signs
+        return self._bvh.closed(angle_weighted_pseudonormals(self.mesh).to(self.device))

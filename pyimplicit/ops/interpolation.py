@@ -56,6 +56,8 @@ def sample_grids(
         tensor([[[3.5000],
                  [1.0000]]])
     """
+    if not isinstance(grids, Tensor | Sequence):
+        raise TypeError(f"grids: expected a torch tensor or a sequence of them, got {type(grids).__name__}")
     volumes = [grids] if isinstance(grids, Tensor) else list(grids)
     if not volumes:
         raise ValueError("grids: expected at least one feature grid, got none")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pyimplicit import _native
-from pyimplicit.checks import check_count, check_finite, check_positive, check_tensor
+from pyimplicit.checks import check_count, check_finite, check_not_negative, check_positive, check_tensor
 from pyimplicit.ops._library import register
 from pyimplicit.ops.random import RandomStream
 
@@ -39,9 +39,7 @@ def linear_weights(
         >>> linear_weights(torch.tensor([0.0, 0.05, 0.2]), tau=0.1)
         tensor([1.0000, 0.5000, 0.0000])
     """
-    check_finite("distance", check_tensor("distance", distance, ("...",)))
-    if distance.numel() and float(distance.detach().min()) < 0:
-        raise ValueError(f"distance: expected no negative values, got {float(distance.detach().min())}")
+    check_not_negative("distance", check_finite("distance", check_tensor("distance", distance, ("...",))))
     tau = check_positive("tau", tau)
     mu = 1 / tau if mu is None else check_positive("mu", mu)
     weights: Tensor = _linear_weights_op(distance.contiguous(), tau, mu)
@@ -76,11 +74,9 @@ def weighted_choice(
         >>> weighted_choice(torch.tensor([0.0, 2.0, 0.0, 1.0]), 2).sort().values
         tensor([1, 3])
     """
-    check_finite("weights", check_tensor("weights", weights, ("N",)))
+    check_not_negative("weights", check_finite("weights", check_tensor("weights", weights, ("N",))))
     check_count("count", count)
     stream = seed if isinstance(seed, RandomStream) else RandomStream(seed)
-    if weights.numel() and float(weights.detach().min()) < 0:
-        raise ValueError(f"weights: expected no negative values, got {float(weights.detach().min())}")
     positive = int((weights > 0).sum())
     if positive == 0:
         raise ValueError("weights: expected at least one positive weight, got none")
@@ -102,7 +98,7 @@ def sample_surface(
 
     Args:
         vertices: [V, 3] float32, finite, mesh units.
-        faces: [F, 3] int32, each index below V (checked where the mesh is made).
+        faces: [F, 3] int32, each index below V.
         count: Number of points, at least 1.
         seed: The same seed draws the same points on any number of threads.
 
@@ -110,7 +106,7 @@ def sample_surface(
         Points [count, 3] float32 and the face [count] int64 of each.
 
     Raises:
-        ValueError: A wrong shape, or a mesh without area.
+        ValueError: A wrong shape, an index out of range, or a mesh without area.
 
     Source:
         Osada et al., "Shape Distributions", TOG 2002, section 4.2.
@@ -170,6 +166,8 @@ def _weighted_choice_kernel(
     if replacement:
         chosen = torch.empty(count, dtype=torch.int64, device=weights.device)
         cumulative = weights.double().cumsum(0)
+        if not math.isfinite(float(cumulative[-1])):
+            raise ValueError("weights: expected a finite sum, got infinity")
         _native.call(
             "choose_with_replacement", weights.device, cumulative=cumulative, candidates=weights.shape[0], count=count,
             **stream, chosen=chosen,
@@ -193,6 +191,8 @@ _weighted_choice_op = register(
 def _sample_surface_kernel(
     vertices: Tensor, faces: Tensor, count: int, seed: int, shape: int, step: int, purpose: int
 ) -> tuple[Tensor, Tensor]:
+    if faces.shape[0] and (int(faces.min()) < 0 or int(faces.max()) >= vertices.shape[0]):
+        raise ValueError(f"faces: expected indices in 0..{vertices.shape[0] - 1}, got {faces.min()}..{faces.max()}")
     corners = vertices.double()[faces.long()]
     areas = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0], dim=1).norm(dim=1) / 2
     cumulative = areas.cumsum(0)

@@ -5,13 +5,14 @@ Source: Salmon, Moraes, Dror, Shaw, "Parallel Random Numbers: As Easy as 1, 2, 3
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from pyimplicit import _native
-from pyimplicit.checks import check_count
+from pyimplicit.checks import FLOATS, check_count
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,10 @@ def uniform(
     Returns:
         Points [count, 3].
 
+    Raises:
+        TypeError: `count` not a whole number, or another dtype.
+        ValueError: `count` negative, or `low` and `high` not finite and in this order.
+
     Source:
         Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3", section 4.
 
@@ -79,9 +84,9 @@ def uniform(
         True
     """
     check_count("count", count, minimum=0)
-    if not low < high:
-        raise ValueError(f"high: expected a number above low = {low}, got {high}")
-    values = torch.empty(count, 3, dtype=dtype, device=device)
+    if not -math.inf < low < high < math.inf:
+        raise ValueError(f"low, high: expected finite numbers, low below high, got {low}, {high}")
+    values = torch.empty(count, 3, dtype=_check_dtype(dtype), device=device)
     _native.call("uniform", values.device, dtype, count=count, **vars(stream), low=low, high=high, values=values)
     return values
 
@@ -102,6 +107,10 @@ def normal(
     Returns:
         Vectors [count, 3] of independent normals, mean 0, standard deviation 1.
 
+    Raises:
+        TypeError: `count` not a whole number, or another dtype.
+        ValueError: `count` negative.
+
     Source:
         Box and Muller, "A Note on the Generation of Random Normal Deviates", 1958.
 
@@ -110,6 +119,12 @@ def normal(
         torch.Size([4, 3])
     """
     check_count("count", count, minimum=0)
-    values = torch.empty(count, 3, dtype=dtype, device=device)
+    values = torch.empty(count, 3, dtype=_check_dtype(dtype), device=device)
     _native.call("normal", values.device, dtype, count=count, **vars(stream), values=values)
     return values
+
+
+def _check_dtype(dtype: torch.dtype) -> torch.dtype:
+    if dtype not in FLOATS:
+        raise TypeError(f"dtype: expected float32 or float64, got {dtype}")
+    return dtype

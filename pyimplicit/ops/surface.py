@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -11,6 +11,9 @@ from torch import Tensor
 from pyimplicit import _native
 from pyimplicit.checks import check_finite, check_tensor
 from pyimplicit.ops._library import no_second_derivative, register
+
+# Half the extent of the largest mesh: its squares still fit float32.
+LARGEST_EXTENT = 1e18
 
 # A node is replaced by its moments beyond this many radii. At 2 the winding number of closed meshes is off by less
 # than 0.01, far from the 0.5 that decides a sign (Barill et al. 2018, section 4.1, use the same value).
@@ -24,30 +27,36 @@ class SurfaceBVH:
     All coordinates but `center` are relative to `center`.
     """
 
-    bounds: Tensor  # [M, 6] float32, smallest and largest corner of each node
-    links: Tensor  # [M, 2] int32, (first child, 0) or (first triangle, number of triangles)
-    moments: Tensor  # [M, 16] float32, for the winding number far away
+    bounds: Tensor  # [M, 6, 8] float32, smallest and largest corner of each node's eight children
+    links: Tensor  # [M, 8] int32, the child's node, or ~leaf
+    moments: Tensor  # [M, 16, 8] float32 of each child, for the winding number far away
+    leaf_first: Tensor  # [L + 1] int32, first triangle of each leaf
+    frames: Tensor  # [L, 14, 8] float32, a leaf's triangles in frames of their own
     triangles: Tensor  # [F, 9] float32, corners in leaf order
     triangle_face: Tensor  # [F] int64, face of the mesh at each leaf slot
     center: Tensor  # [3] float64, mesh units
+    is_closed: bool = False  # closed and consistently oriented: the sign changes across the surface only
     pseudonormals: Tensor | None = None  # [F, 7, 3] float32 by slot: face, edges ab bc ca, corners a b c
 
     def to(self, device: torch.device | str) -> SurfaceBVH:
         """The same hierarchy on another device."""
-        return SurfaceBVH(*(None if value is None else value.to(device) for value in self._tensors()))  # type: ignore[arg-type]
+        moved = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(self, **moved)
 
-    def with_pseudonormals(self, pseudonormals: Tensor) -> SurfaceBVH:
-        """The same hierarchy with outward normals [F, 7, 3] of each face, its edges ab, bc, ca and its corners."""
+    def closed(self, pseudonormals: Tensor) -> SurfaceBVH:
+        """The same hierarchy, known to be of a closed and consistently oriented mesh.
+
+        Args:
+            pseudonormals: [F, 7, 3] outward normals of each face, of its edges ab, bc, ca and of its corners a, b, c.
+        """
         check_tensor("pseudonormals", pseudonormals, (self.triangle_face.shape[0], 7, 3), device=self.device)
-        return replace(self, pseudonormals=pseudonormals.float()[self.triangle_face].contiguous())
+        by_slot = pseudonormals.float()[self.triangle_face].contiguous()
+        return replace(self, is_closed=True, pseudonormals=by_slot)
 
     @property
     def device(self) -> torch.device:
         """Where the tensors are."""
         return self.bounds.device
-
-    def _tensors(self) -> list[Tensor | None]:
-        return [getattr(self, field.name) for field in fields(self)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,15 +106,9 @@ def build_bvh(
     center = (corners.amin((0, 1)) + corners.amax((0, 1))) / 2
     triangles = (corners - center).float().reshape(count, 9).contiguous()
     check_finite("vertices", triangles)
-    bounds = torch.empty(2 * count, 6)
-    links = torch.empty(2 * count, 2, dtype=torch.int32)
-    moments = torch.empty(2 * count, 16)
-    order = torch.empty(count, dtype=torch.int32)
-    nodes = _native.build_bvh(triangles, bounds, links, moments, order)
-    order = order.long()
-    return SurfaceBVH(
-        bounds[:nodes].clone(), links[:nodes].clone(), moments[:nodes].clone(), triangles[order], order, center
-    )  # fmt: skip
+    if float(triangles.abs().max()) > LARGEST_EXTENT:
+        raise ValueError(f"vertices: expected a mesh smaller than {LARGEST_EXTENT:g}, got {triangles.abs().max()}")
+    return SurfaceBVH(**_native.build_bvh(triangles), center=center)
 
 
 def closest_point(
@@ -136,7 +139,7 @@ def closest_point(
         tensor([2.])
     """
     check_points(points, bvh)
-    distance, point, slot, barycentric, _ = _closest_point(points, bvh, None)
+    distance, point, slot, barycentric = _closest_point_op(points.contiguous(), *_geometry(bvh))
     return ClosestPoint(distance, point, bvh.triangle_face[slot.long()], barycentric)
 
 
@@ -152,7 +155,7 @@ def unsigned_distance(
         tensor([5.])
     """
     check_points(points, bvh)
-    distance: Tensor = _closest_point(points, bvh, None)[0]
+    distance: Tensor = _distance_op(points.contiguous(), *_geometry(bvh), None, None, False, 0, WINDING_BETA)
     return distance
 
 
@@ -185,17 +188,15 @@ def signed_distance(
         tensor([3.])
     """
     check_points(points, bvh)
-    if sign == "winding":
-        distance = _closest_point(points, bvh, None)[0]
-        inside = winding_number(points.detach(), bvh) > 0.5
-        return torch.where(inside, -distance, distance)
-    if sign != "pseudonormal":
+    if sign not in _SIGN_METHODS:
         raise ValueError(f"sign: expected 'pseudonormal' or 'winding', got {sign!r}")
-    if bvh.pseudonormals is None:
+    if sign == "pseudonormal" and bvh.pseudonormals is None:
         raise ValueError("sign: 'pseudonormal' needs a closed, consistently oriented mesh; use 'winding'")
-    distance, _, _, _, side = _closest_point(points, bvh, bvh.pseudonormals)
-    signed: Tensor = distance * side
-    return signed
+    normals, moments = (bvh.pseudonormals, None) if sign == "pseudonormal" else (None, bvh.moments)
+    distance: Tensor = _distance_op(
+        points.contiguous(), *_geometry(bvh), normals, moments, bvh.is_closed, _SIGN_METHODS[sign], WINDING_BETA
+    )
+    return distance
 
 
 def winding_number(
@@ -228,7 +229,7 @@ def winding_number(
     if not beta >= 1:
         raise ValueError(f"beta: expected at least 1, got {beta}")
     result: Tensor = _winding_number_op(
-        points.contiguous(), bvh.links, bvh.moments, bvh.triangles, bvh.center, float(beta)
+        points.contiguous(), bvh.links, bvh.moments, bvh.leaf_first, bvh.triangles, bvh.center, float(beta)
     )
     return result
 
@@ -238,43 +239,53 @@ def check_points(points: Tensor, bvh: SurfaceBVH) -> None:
     check_finite("points", check_tensor("points", points, ("N", 3), device=bvh.device))
 
 
-def _closest_point(points: Tensor, bvh: SurfaceBVH, pseudonormals: Tensor | None) -> Any:
-    return _closest_point_op(points.contiguous(), bvh.bounds, bvh.links, bvh.triangles, bvh.center, pseudonormals)
+def _geometry(bvh: SurfaceBVH) -> tuple[Tensor, ...]:
+    return bvh.bounds, bvh.links, bvh.leaf_first, bvh.frames, bvh.triangles, bvh.center
 
 
 # ---- operators
 
+_SIGN_METHODS = {"pseudonormal": 1, "winding": 2}  # numbered as SignMethod in csrc/surface.h
 
-def _closest_point_kernel(
-    points: Tensor, bounds: Tensor, links: Tensor, triangles: Tensor, center: Tensor, pseudonormals: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    outputs = _closest_point_fake(points, bounds, links, triangles, center, pseudonormals)
-    distance, closest, slot, barycentric, sign = outputs
+
+def _query(
+    points: Tensor,
+    geometry: tuple[Tensor, ...],
+    pseudonormals: Tensor | None = None,
+    moments: Tensor | None = None,
+    inherit: bool = False,
+    sign_method: int = 0,
+    beta: float = WINDING_BETA,
+    **outputs: Tensor | None,
+) -> None:
+    names = ("bounds", "links", "leaf_first", "frames", "triangles", "center")
     _native.call(
-        "closest_point", points.device, points.dtype, points=points, count=points.shape[0], bounds=bounds, links=links,
-        triangles=triangles, center=center, pseudonormals=pseudonormals, distance=distance, closest=closest, slot=slot,
-        barycentric=barycentric, sign=sign,
+        "surface_query", points.device, points.dtype, points=points, count=points.shape[0],
+        **dict(zip(names, geometry, strict=True)), moments=moments, pseudonormals=pseudonormals,
+        sign_method=sign_method, beta=beta, inherit=inherit, plain=False, **outputs,
     )  # fmt: skip
+
+
+def _closest_point_kernel(points: Tensor, *geometry: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    outputs = _closest_point_fake(points)
+    _query(points, geometry, **dict(zip(("distance", "closest", "slot", "barycentric"), outputs, strict=True)))
     return outputs
 
 
-def _closest_point_fake(
-    points: Tensor, bounds: Tensor, links: Tensor, triangles: Tensor, center: Tensor, pseudonormals: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+def _closest_point_fake(points: Tensor, *_geometry: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     count = points.shape[0]
     return (
         points.new_empty(count),
         points.new_empty(count, 3),
         points.new_empty(count, dtype=torch.int32),
         points.new_empty(count, 3),
-        points.new_empty(count),
     )
 
 
 def _closest_point_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    points, _, _, triangles, _, _ = inputs
-    distance, closest, slot, barycentric, sign = output
-    ctx.mark_non_differentiable(slot, barycentric, sign)
+    points, triangles = inputs[0], inputs[5]
+    distance, closest, slot, barycentric = output
+    ctx.mark_non_differentiable(slot, barycentric)
     ctx.save_for_backward(points, distance, closest, slot, barycentric, triangles)
 
 
@@ -282,23 +293,33 @@ def _closest_point_backward(
     ctx: Any, grad_distance: Tensor, grad_closest: Tensor, *_unused: Tensor
 ) -> tuple[Tensor | None, ...]:
     points, distance, closest, slot, barycentric, triangles = ctx.saved_tensors
-    corners = triangles[slot.long()].reshape(-1, 3, 3).to(points.dtype)
-    on_corner = barycentric > 0  # [N, 3] the corners that the closest point's face, edge or vertex spans
-    # Projection on what the closest point lies on: the Jacobian of the closest point, constant in a neighbourhood.
-    start = torch.where(on_corner[:, :1], corners[:, 0], corners[:, 1])
-    end = torch.where(on_corner[:, 2:], corners[:, 2], corners[:, 1])
-    edge = _unit(end - start)
-    normal = _unit(torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0], dim=-1))
-    spanned = on_corner.sum(1, keepdim=True)
+    edge, normal, spanned = _feature(slot, barycentric, triangles, points.dtype)
+    # The Jacobian of the closest point projects on the face or edge it lies on; it is constant in a neighbourhood.
     along_edge = edge * (edge * grad_closest).sum(1, keepdim=True)
     in_plane = grad_closest - normal * (normal * grad_closest).sum(1, keepdim=True)
     through_point = torch.where(spanned == 3, in_plane, torch.where(spanned == 2, along_edge, 0.0))
-    # Away from the surface: p - q, whose direction is lost in rounding very near a face, where the normal is exact.
+    away = _away(points, distance, closest, normal, spanned)
+    return (away * grad_distance.unsqueeze(1) + through_point, *[None] * 6)
+
+
+def _feature(slot: Tensor, barycentric: Tensor, triangles: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+    """Unit edge [N, 3], unit normal [N, 3] and number [N, 1] of the corners that the closest point lies between."""
+    corners = triangles[slot.long()].reshape(-1, 3, 3).to(dtype)
+    on_corner = barycentric > 0  # [N, 3]
+    start = torch.where(on_corner[:, :1], corners[:, 0], corners[:, 1])
+    end = torch.where(on_corner[:, 2:], corners[:, 2], corners[:, 1])
+    normal = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0], dim=-1)
+    return _unit(end - start), _unit(normal), on_corner.sum(1, keepdim=True)
+
+
+def _away(points: Tensor, distance: Tensor, closest: Tensor, normal: Tensor, spanned: Tensor) -> Tensor:
+    """Unit vectors [N, 3] away from the surface, 0 on it.
+
+    Very near a face the direction of p - q is lost in rounding, where the normal is exact.
+    """
     arm = points - closest
-    side = torch.sign((arm * normal).sum(1, keepdim=True))
-    away = torch.where(spanned == 3, normal * side, arm / torch.where(distance > 0, distance, 1.0).unsqueeze(1))
-    gradient = away * grad_distance.unsqueeze(1) + through_point
-    return gradient, None, None, None, None, None
+    side = torch.sign((arm * normal).sum(1, keepdim=True)).detach()
+    return torch.where(spanned == 3, normal * side, arm / torch.where(distance > 0, distance, 1.0).unsqueeze(1))
 
 
 def _unit(vectors: Tensor) -> Tensor:
@@ -306,10 +327,13 @@ def _unit(vectors: Tensor) -> Tensor:
     return vectors / torch.where(lengths > 0, lengths, 1.0)
 
 
+_GEOMETRY_SCHEMA = (
+    "Tensor points, Tensor bounds, Tensor links, Tensor leaf_first, Tensor frames, Tensor triangles, Tensor center"
+)
+
 _closest_point_op = register(
     "closest_point",
-    "(Tensor points, Tensor bounds, Tensor links, Tensor triangles, Tensor center, Tensor? pseudonormals)"
-    " -> (Tensor distance, Tensor closest, Tensor slot, Tensor barycentric, Tensor sign)",
+    f"({_GEOMETRY_SCHEMA}) -> (Tensor distance, Tensor closest, Tensor slot, Tensor barycentric)",
     _closest_point_kernel,
     _closest_point_fake,
     _closest_point_backward,
@@ -317,28 +341,76 @@ _closest_point_op = register(
 )
 
 
+def _distance_kernel(
+    points: Tensor,
+    bounds: Tensor,
+    links: Tensor,
+    leaf_first: Tensor,
+    frames: Tensor,
+    triangles: Tensor,
+    center: Tensor,
+    pseudonormals: Tensor | None,
+    moments: Tensor | None,
+    inherit: bool,
+    sign_method: int,
+    beta: float,
+) -> Tensor:
+    distance = points.new_empty(points.shape[0])
+    geometry = (bounds, links, leaf_first, frames, triangles, center)
+    _query(
+        points, geometry, pseudonormals, moments, inherit, sign_method, beta, distance=distance, closest=None,
+        slot=None, barycentric=None,
+    )  # fmt: skip
+    return distance
+
+
+def _distance_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs[:7], output)
+
+
+def _distance_backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    # The forward pass keeps distances alone; the closest points are found again for those who want gradients.
+    points, *geometry, signed = ctx.saved_tensors
+    distance, closest, slot, barycentric = _closest_point_op(points, *geometry)
+    _, normal, spanned = _feature(slot, barycentric, geometry[4], points.dtype)
+    away = _away(points, distance, closest, normal, spanned)
+    return (away * (gradient * torch.where(signed < 0, -1.0, 1.0)).unsqueeze(1), *[None] * 11)
+
+
+_distance_op = register(
+    "surface_distance",
+    f"({_GEOMETRY_SCHEMA}, Tensor? pseudonormals, Tensor? moments, bool inherit, int sign_method, float beta)"
+    " -> Tensor",
+    _distance_kernel,
+    lambda points, *_: points.new_empty(points.shape[0]),
+    _distance_backward,
+    _distance_context,
+)
+
+
 def _winding_number_kernel(
-    points: Tensor, links: Tensor, moments: Tensor, triangles: Tensor, center: Tensor, beta: float
+    points: Tensor,
+    links: Tensor,
+    moments: Tensor,
+    leaf_first: Tensor,
+    triangles: Tensor,
+    center: Tensor,
+    beta: float,
 ) -> Tensor:
     out = points.new_empty(points.shape[0])
     _native.call(
         "winding_number", points.device, points.dtype, points=points, count=points.shape[0], links=links,
-        moments=moments, triangles=triangles, center=center, beta=beta, out=out,
+        moments=moments, leaf_first=leaf_first, triangles=triangles, center=center, beta=beta, plain=False, out=out,
     )  # fmt: skip
     return out
 
 
-def _winding_number_fake(
-    points: Tensor, links: Tensor, moments: Tensor, triangles: Tensor, center: Tensor, beta: float
-) -> Tensor:
-    return points.new_empty(points.shape[0])
-
-
 _winding_number_op = register(
     "winding_number",
-    "(Tensor points, Tensor links, Tensor moments, Tensor triangles, Tensor center, float beta) -> Tensor",
+    "(Tensor points, Tensor links, Tensor moments, Tensor leaf_first, Tensor triangles, Tensor center, float beta)"
+    " -> Tensor",
     _winding_number_kernel,
-    _winding_number_fake,
+    lambda points, *_: points.new_empty(points.shape[0]),
     no_second_derivative("winding_number"),
     lambda ctx, inputs, output: None,
 )

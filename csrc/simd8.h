@@ -1,0 +1,46 @@
+// Eight floats side by side: AVX2 where this header is included for it, else what the compiler makes of it (two SSE or
+// NEON registers). Included once for each instruction set, inside a namespace of its own: see surface_simd.h.
+
+typedef float F8 __attribute__((vector_size(32)));
+typedef int32_t I8 __attribute__((vector_size(32)));
+
+inline F8 load8(const float* p) {
+  F8 v;
+  std::memcpy(&v, p, sizeof v);  // one unaligned load
+  return v;
+}
+
+inline F8 splat(float x) { return F8{x, x, x, x, x, x, x, x}; }
+
+#if defined(PIM_SIMD_AVX2)
+inline F8 min8(F8 a, F8 b) { return F8(_mm256_min_ps(__m256(a), __m256(b))); }
+inline F8 max8(F8 a, F8 b) { return F8(_mm256_max_ps(__m256(a), __m256(b))); }
+inline F8 sqrt8(F8 a) { return F8(_mm256_sqrt_ps(__m256(a))); }
+inline F8 select8(I8 mask, F8 a, F8 b) { return F8(_mm256_blendv_ps(__m256(b), __m256(a), __m256(mask))); }
+inline unsigned bits_of(I8 mask) { return unsigned(_mm256_movemask_ps(__m256(mask))); }
+#else
+inline F8 min8(F8 a, F8 b) { return a < b ? a : b; }
+inline F8 max8(F8 a, F8 b) { return a > b ? a : b; }
+inline F8 select8(I8 mask, F8 a, F8 b) { return mask ? a : b; }
+inline F8 sqrt8(F8 a) {
+  for (int i = 0; i < 8; ++i) a[i] = std::sqrt(a[i]);
+  return a;
+}
+inline unsigned bits_of(I8 mask) {
+  unsigned bits = 0;
+  for (int i = 0; i < 8; ++i) bits |= unsigned(mask[i] & 1) << i;
+  return bits;
+}
+#endif
+
+inline float least(F8 a) {
+  float m = a[0];
+  for (int i = 1; i < 8; ++i) m = a[i] < m ? a[i] : m;
+  return m;
+}
+
+inline float sum8(F8 a) {
+  float s = 0;
+  for (int i = 0; i < 8; ++i) s += a[i];
+  return s;
+}

@@ -1,0 +1,284 @@
+"""A plain-torch twin of every public operator: slow, short, and sharing no code with the kernels.
+
+A twin has its operator's name and argument order. Surface queries take the mesh where the operator takes a hierarchy,
+and the mask takes the cloud and the distance where the operator takes a grid. Twins run on any device torch has, in
+double precision inside, and check nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import grid_sample
+
+from pyimplicit.ops.random import RandomStream
+from pyimplicit.ops.surface import ClosestPoint
+
+# Pairs of a point and a triangle (or cloud point) looked at in one go: bounds the memory of brute force.
+PAIRS = 1 << 18
+
+_WORD = 0xFFFFFFFF
+_Words = tuple[Tensor, Tensor, Tensor, Tensor]  # each int64, 0 to 2**32 - 1
+
+
+# ---- surface queries
+
+
+def closest_point(
+    points: Tensor,  # [N, 3]
+    vertices: Tensor,  # [V, 3]
+    faces: Tensor,  # [F, 3]
+) -> ClosestPoint:
+    """Twin of `pyimplicit.ops.closest_point`, over all faces."""
+    triangles = vertices.double()[faces.long()]  # [F, 3, 3]
+    exact = points.double()
+    with torch.no_grad():
+        face = torch.cat(
+            [
+                (_closest_on_triangles(some.unsqueeze(1), triangles)[0] - some.unsqueeze(1)).square().sum(2).argmin(1)
+                for some in _chunks(exact, triangles)
+            ]
+        )
+    closest, barycentric = _closest_on_triangles(exact, triangles[face])
+    distance = torch.linalg.vector_norm(exact - closest, dim=1)
+    return ClosestPoint(distance.to(points.dtype), closest.to(points.dtype), face, barycentric.to(points.dtype))
+
+
+def unsigned_distance(
+    points: Tensor,  # [N, 3]
+    vertices: Tensor,  # [V, 3]
+    faces: Tensor,  # [F, 3]
+) -> Tensor:
+    """Twin of `pyimplicit.ops.unsigned_distance`."""
+    return closest_point(points, vertices, faces).distance
+
+
+def signed_distance(
+    points: Tensor,  # [N, 3]
+    vertices: Tensor,  # [V, 3]
+    faces: Tensor,  # [F, 3]
+) -> Tensor:
+    """Twin of `pyimplicit.ops.signed_distance`, whose sign is always that of the winding number."""
+    distance = unsigned_distance(points, vertices, faces)
+    return torch.where(winding_number(points.detach(), vertices, faces) > 0.5, -distance, distance)
+
+
+def winding_number(
+    points: Tensor,  # [N, 3]
+    vertices: Tensor,  # [V, 3]
+    faces: Tensor,  # [F, 3]
+) -> Tensor:
+    """Twin of `pyimplicit.ops.winding_number`: the sum of all solid angles."""
+    triangles = vertices.double()[faces.long()]
+    sums = []
+    for some in _chunks(points.double(), triangles):
+        arms = triangles - some[:, None, None]  # [n, F, 3, 3]
+        a, b, c = arms.unbind(2)
+        la, lb, lc = torch.linalg.vector_norm(arms, dim=3).unbind(2)
+        determinant = (a * torch.linalg.cross(b, c, dim=2)).sum(2)
+        denominator = la * lb * lc + (a * b).sum(2) * lc + (b * c).sum(2) * la + (c * a).sum(2) * lb
+        # In the plane of a face the angle is 0 or, on the face itself, undecided between +2 pi and -2 pi: 0 again.
+        angles = 2 * torch.atan2(determinant, denominator)
+        sums.append(torch.where(determinant == 0, 0.0, angles).sum(1) / (4 * math.pi))
+    return torch.cat(sums).to(points.dtype)
+
+
+def _chunks(points: Tensor, others: Tensor) -> Sequence[Tensor]:
+    return torch.split(points, max(1, PAIRS // len(others)))
+
+
+def _closest_on_triangles(points: Tensor, triangles: Tensor) -> tuple[Tensor, Tensor]:
+    """Closest points [..., 3] and their barycentric coordinates, for points [..., 3] and triangles [..., 3, 3].
+
+    The best of four candidates: the closest point of each edge, and the projection on the plane where it falls inside.
+    """
+    points = points + torch.zeros_like(triangles[..., 0, :])  # one point for each triangle
+    candidates, weights, distances = [], [], []
+    for start in range(3):
+        end, other = (start + 1) % 3, (start + 2) % 3
+        a, along = triangles[..., start, :], triangles[..., end, :] - triangles[..., start, :]
+        squared = along.square().sum(-1)
+        t = (((points - a) * along).sum(-1) / torch.where(squared > 0, squared, 1.0)).clamp(0, 1)
+        corner = {start: 1 - t, end: t, other: torch.zeros_like(t)}
+        weights.append(torch.stack([corner[0], corner[1], corner[2]], -1))
+        candidates.append(a + t.unsqueeze(-1) * along)
+        distances.append((points - candidates[-1]).square().sum(-1))
+    a, b, c = triangles.unbind(-2)
+    normal = torch.linalg.cross(b - a, c - a, dim=-1)
+    squared = normal.square().sum(-1)
+    flat = torch.where(squared > 0, squared, 1.0)
+    v = (torch.linalg.cross(points - a, c - a, dim=-1) * normal).sum(-1) / flat
+    w = (torch.linalg.cross(b - a, points - a, dim=-1) * normal).sum(-1) / flat
+    height = ((points - a) * normal).sum(-1) / flat
+    inside = (squared > 0) & (v > 0) & (w > 0) & (v + w < 1)
+    weights.append(torch.stack([1 - v - w, v, w], -1))
+    candidates.append(points - height.unsqueeze(-1) * normal)
+    distances.append(torch.where(inside, height.square() * squared, math.inf))
+    best = torch.stack(distances).argmin(0)[None, ..., None].expand(1, *points.shape)
+    return torch.stack(candidates).gather(0, best)[0], torch.stack(weights).gather(0, best)[0]
+
+
+# ---- random numbers
+
+
+def philox(counter: _Words, key: tuple[Tensor, Tensor]) -> _Words:
+    """Philox4x32-10 in int64 arithmetic: four words from a counter of four and a key of two."""
+    c0, c1, c2, c3 = counter
+    k0, k1 = key
+    for _ in range(10):
+        # The products wrap modulo 2**64, which leaves all their 64 bits in place.
+        p0, p1 = 0xD2511F53 * c0, 0xCD9E8D57 * c2
+        c0, c1, c2, c3 = (p1 >> 32 & _WORD) ^ c1 ^ k0, p1 & _WORD, (p0 >> 32 & _WORD) ^ c3 ^ k1, p0 & _WORD
+        k0, k1 = (k0 + 0x9E3779B9) & _WORD, (k1 + 0xBB67AE85) & _WORD
+    return c0, c1, c2, c3
+
+
+def uniform(
+    count: int,
+    stream: RandomStream,
+    low: float = 0.0,
+    high: float = 1.0,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+) -> Tensor:
+    """Twin of `pyimplicit.ops.uniform`."""
+    words = torch.stack(_words(count, stream, device)[:3], 1)
+    ends = torch.tensor([low, high], dtype=dtype, device=device)
+    values = ends[0] + (words >> 8).to(dtype) * 2.0**-24 * (ends[1] - ends[0])
+    return torch.minimum(values, torch.nextafter(ends[1], ends[0]))
+
+
+def normal(
+    count: int, stream: RandomStream, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+) -> Tensor:
+    """Twin of `pyimplicit.ops.normal`."""
+    units = [_open_uniform(word) for word in _words(count, stream, device)]
+    radius = [(-2 * units[i].log()).sqrt() for i in (0, 2)]
+    angle = [2 * math.pi * units[i] for i in (1, 3)]
+    values = (radius[0] * angle[0].cos(), radius[0] * angle[0].sin(), radius[1] * angle[1].cos())
+    return torch.stack(values, 1).to(dtype)
+
+
+def _words(count: int, stream: RandomStream, device: torch.device | str) -> _Words:
+    index = torch.arange(count, device=device)
+
+    def constant(value: int) -> Tensor:
+        return torch.full_like(index, value & _WORD)
+
+    counter = (index & _WORD, (index >> 32) | (stream.purpose << 16), constant(stream.shape), constant(stream.step))
+    return philox(counter, (constant(stream.seed), constant(stream.seed >> 32)))
+
+
+def _open_uniform(word: Tensor) -> Tensor:
+    return (word.double() + 0.5) * 2.0**-32
+
+
+def _uniform53(high: Tensor, low: Tensor) -> Tensor:
+    return ((high << 21) | (low >> 11)).double() * 2.0**-53
+
+
+# ---- weights and choices
+
+
+def linear_weights(
+    distance: Tensor,  # [...]
+    tau: float = 0.1,
+    mu: float | None = None,
+) -> Tensor:
+    """Twin of `pyimplicit.ops.linear_weights`."""
+    return (1 / tau if mu is None else mu) * (tau - distance).clamp(min=0)
+
+
+def weighted_choice(
+    weights: Tensor,  # [N]
+    count: int,
+    seed: int | RandomStream = 0,
+    replacement: bool = False,
+) -> Tensor:
+    """Twin of `pyimplicit.ops.weighted_choice`."""
+    stream = seed if isinstance(seed, RandomStream) else RandomStream(seed)
+    words = _words(count if replacement else len(weights), stream, weights.device)
+    unit = _uniform53(words[0], words[1])
+    if replacement:
+        cumulative = weights.double().cumsum(0)
+        return torch.searchsorted(cumulative, unit * cumulative[-1], right=True)
+    arrival = -torch.log1p(-unit) / weights.double()
+    return torch.where(weights > 0, arrival, math.inf).sort(stable=True).indices[:count]
+
+
+def sample_surface(
+    vertices: Tensor,  # [V, 3]
+    faces: Tensor,  # [F, 3]
+    count: int,
+    seed: int | RandomStream = 0,
+) -> tuple[Tensor, Tensor]:
+    """Twin of `pyimplicit.ops.sample_surface`."""
+    stream = seed if isinstance(seed, RandomStream) else RandomStream(seed)
+    a, b, c = vertices.double()[faces.long()].unbind(1)
+    cumulative = torch.linalg.cross(b - a, c - a, dim=1).norm(dim=1).div(2).cumsum(0)
+    words = _words(count, stream, vertices.device)
+    face = torch.searchsorted(cumulative, _uniform53(words[0], words[1]) * cumulative[-1], right=True)
+    root, second = _open_uniform(words[2]).sqrt().unsqueeze(1), _open_uniform(words[3]).unsqueeze(1)
+    points = (1 - root) * a[face] + root * (1 - second) * b[face] + root * second * c[face]
+    return points.to(vertices.dtype), face
+
+
+# ---- interpolation
+
+
+def sample_grids(
+    grids: Tensor | Sequence[Tensor],  # [B, C, D, H, W] each
+    points: Tensor,  # [B, N, 3]
+    offsets: Tensor | None = None,  # [K, 3]
+    *,
+    align_corners: bool = True,
+    padding_mode: str = "border",
+    layout: str = "channel_fastest",
+) -> Tensor:
+    """Twin of `pyimplicit.ops.sample_grids`, by `torch.nn.functional.grid_sample`."""
+    volumes = [grids] if isinstance(grids, Tensor) else list(grids)
+    copies = points.unsqueeze(2) if offsets is None else points.unsqueeze(2) + offsets  # [B, N, K, 3]
+    sampled = [
+        grid_sample(volume, copies.unsqueeze(2), "bilinear", padding_mode, align_corners).squeeze(3)
+        for volume in volumes
+    ]
+    features = torch.cat(sampled, 1)  # [B, S, N, K]
+    order = (0, 2, 3, 1) if layout == "channel_fastest" else (0, 2, 1, 3)
+    return features.permute(order).flatten(2)
+
+
+def sample_planes(
+    planes: Tensor,  # [B, K, C, H, W]
+    points: Tensor,  # [B, K, N, 2] or [B, N, 2]
+    *,
+    align_corners: bool = True,
+    padding_mode: str = "border",
+) -> Tensor:
+    """Twin of `pyimplicit.ops.sample_planes`, by `torch.nn.functional.grid_sample`."""
+    batch, count = planes.shape[:2]
+    if points.dim() == 3:
+        points = points.unsqueeze(1).expand(-1, count, -1, -1)
+    sampled = grid_sample(
+        planes.flatten(0, 1), points.flatten(0, 1).unsqueeze(2), "bilinear", padding_mode, align_corners
+    )  # [B K, C, N, 1]
+    return sampled.reshape(batch, count, *sampled.shape[1:3]).sum(1).transpose(1, 2)
+
+
+# ---- mask
+
+
+def distance_mask(
+    points: Tensor,  # [..., 3]
+    cloud: Tensor,  # [M, 3]
+    distance: float,
+) -> Tensor:
+    """Twin of `pyimplicit.ops.distance_mask`, over all cloud points."""
+    exact = cloud.double()
+    near = [
+        torch.cdist(some, exact, compute_mode="donot_use_mm_for_euclid_dist").amin(1) <= distance
+        for some in _chunks(points.double().reshape(-1, 3), exact)
+    ]
+    return torch.cat(near).reshape(points.shape[:-1])
