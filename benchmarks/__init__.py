@@ -1,0 +1,1 @@
+"""Benchmarks: one module per kernel family; `python -m benchmarks` runs them all."""
