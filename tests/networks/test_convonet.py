@@ -1,0 +1,106 @@
+"""ConvONet's pooling, coordinates and interpolation against loops, and the U-Nets' shapes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pyimplicit import networks
+from pyimplicit.networks.layers import CellGroups
+from tests.networks.small import build, inputs
+
+
+@settings(deadline=None, max_examples=15)
+@given(st.integers(1, 3), st.integers(1, 3), st.integers(1, 30), st.integers(1, 9), st.integers(0, 1000))
+def test_pooling_against_loops(partitions: int, batch: int, count: int, cell_count: int, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    cells = torch.randint(cell_count, (partitions, batch, count), generator=generator)
+    features = torch.randint(-4, 4, (batch, count, 2), generator=generator).double()  # integers: many ties
+    upstream = torch.randn(batch, count, 2, generator=generator, dtype=torch.float64)
+    own_max = torch.zeros_like(features)
+    gradient = torch.zeros_like(features)
+    means = torch.zeros(partitions, batch, cell_count, 2, dtype=torch.float64)
+    for k in range(partitions):
+        for b in range(batch):
+            for cell in set(cells[k, b].tolist()):
+                members = (cells[k, b] == cell).nonzero()[:, 0]
+                means[k, b, cell] = features[b, members].mean(0)
+                for channel in range(2):
+                    best = max(members.tolist(), key=lambda i: features[b, i, channel].item())
+                    own_max[b, members, channel] += features[b, best, channel]
+                    gradient[b, best, channel] += upstream[b, members, channel].sum()
+    groups = CellGroups(cells, cell_count)
+    leaf = features.clone().requires_grad_()
+    pooled = groups.max_of_own_cells(leaf)
+    pooled.backward(upstream)
+    torch.testing.assert_close(pooled.detach(), own_max)
+    torch.testing.assert_close(leaf.grad, gradient)
+    torch.testing.assert_close(groups.mean_map(features), means)
+
+
+def test_first_coordinate_is_the_last_axis_of_a_map() -> None:
+    # The maps before the U-Net: a point in one corner fills one known cell of each plane and of the grid.
+    point = torch.tensor([[[-0.5, 0.1, 0.5]]])
+    where = [int((value / 1.1 + 0.5) * 8) for value in (-0.5, 0.1, 0.5)]  # 0, 4, 7
+    planes = build("3plane").encoder.box.cells(point, 8).flatten().tolist()
+    assert planes == [where[a] + 8 * where[b] for a, b in ((0, 2), (0, 1), (1, 2))]
+    assert build("grid32").encoder.box.cells(point, 8).flatten().tolist() == [where[0] + 8 * where[1] + 64 * where[2]]
+
+
+@pytest.mark.parametrize("case", ["3plane", "1plane", "grid32"])
+def test_features_are_interpolated_at_the_point(case: str) -> None:
+    network = build(case, dtype=torch.float64, decoder_blocks=1).eval()
+    points, _ = inputs(network, 2, 30)
+    points = 1.3 * points  # some outside the padded box
+    size, channels = network.config["resolution"], network.config["feature_size"]
+    axes = [(0, 1, 2)] if case == "grid32" else [(0, 2), (0, 1), (1, 2)][: 1 if case == "1plane" else 3]
+    maps = torch.randn(2, len(axes), channels, *[size] * len(axes[0]), dtype=torch.float64)
+    margin = 1e-3 if case == "grid32" else 1e-5
+    u = points / (1.1 + margin) + 0.5
+    u[u >= 1] = 1 - margin
+    u[u < 0] = 0
+    features = torch.zeros(2, channels, 30, dtype=torch.float64)
+    for k, spanned in enumerate(axes):
+        grid = (2 * u - 1)[..., list(spanned)].view(2, 30, *[1] * (len(spanned) - 1), len(spanned))
+        sampled = F.grid_sample(maps[:, k], grid, align_corners=True, padding_mode="border")
+        features += sampled.view(2, channels, 30)
+    decoder = network.decoder
+    expected = decoder.fc_p(points) + decoder.fc_c[0](features.transpose(1, 2))
+    expected = decoder.fc_out(F.relu(decoder.blocks[0](expected)))[..., 0]
+    code = maps[:, 0] if case == "grid32" else maps
+    torch.testing.assert_close(network.decode(points, code), expected)
+
+
+def test_points_outside_the_box_take_its_border() -> None:
+    network = build("3plane").eval()
+    with torch.no_grad():
+        network.decoder.fc_p.weight.zero_()  # leaves the features alone
+    _, clouds = inputs(network, 1, 1)
+    code = network.encode(clouds)
+    far = torch.tensor([[[5.0, 0.1, 0.2], [9.0, 0.1, 0.2], [0.1, -3.0, 0.2], [0.1, -4.0, 0.2]]], requires_grad=True)
+    values = network.decode(far, code)
+    assert values[0, 0] == values[0, 1]
+    assert values[0, 2] == values[0, 3]
+    values.sum().backward()
+    assert far.grad is not None
+    assert (far.grad[0, :2, 0] == 0).all()
+    assert (far.grad[0, 2:, 1] == 0).all()
+
+
+def test_planes_share_one_unet_and_1plane_has_the_same_parameters() -> None:
+    def sizes(variant: str) -> dict[str, torch.Size]:
+        network = networks.create("convonet", variant, resolution=8, unet_depth=2, unet_width=4)
+        return {key: value.shape for key, value in network.state_dict().items()}
+
+    assert sizes("3plane") == sizes("1plane")
+
+
+def test_a_cloud_with_one_point_twice_is_the_cloud_with_it_once() -> None:
+    for case in ("3plane", "grid32"):
+        network = build(case).eval()
+        points, clouds = inputs(network, 1, 10, cloud=6)
+        doubled = torch.cat([clouds, clouds], 1)  # every mean and maximum stays
+        torch.testing.assert_close(network(points, doubled), network(points, clouds), rtol=1e-4, atol=1e-5)
