@@ -25,11 +25,13 @@ PIM_HOST_DEVICE inline double winding_number_at(const Bvh& bvh, Vec3d p, double 
       const Vec3d arm = Vec3d{m(0), m(1), m(2)} - p;
       const double radius = beta * m(15), squared = dot(arm, arm);
       if (squared > radius * radius) {
+        // By unit vectors, whose products cannot overflow: a point at 1e200 sees a field of 0.
         const double inverse = 1 / std::sqrt(squared);
+        const Vec3d unit = inverse * arm;
         const Vec3d row_x = {m(6), m(7), m(8)}, row_y = {m(9), m(10), m(11)}, row_z = {m(12), m(13), m(14)};
-        const Vec3d rows = {dot(row_x, arm), dot(row_y, arm), dot(row_z, arm)};
-        sum += inverse * inverse * inverse *
-               (dot(Vec3d{m(3), m(4), m(5)}, arm) + m(6) + m(10) + m(14) - 3 * inverse * inverse * dot(arm, rows));
+        const Vec3d rows = {dot(row_x, unit), dot(row_y, unit), dot(row_z, unit)};
+        sum += inverse * inverse *
+               (dot(Vec3d{m(3), m(4), m(5)}, unit) + inverse * (m(6) + m(10) + m(14) - 3 * dot(unit, rows)));
       } else if (link >= 0) {
         stack[waiting++] = link;
       } else {

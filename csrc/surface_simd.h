@@ -156,11 +156,12 @@ inline float fast_winding_number_at(const Bvh& bvh, Vec3f p, float beta) {
     const F8 x = m(0) - px, y = m(1) - py, z = m(2) - pz, radius = beta * m(15);
     const F8 squared = x * x + y * y + z * z;
     const I8 far = squared > radius * radius;
-    const F8 inverse = 1.0f / sqrt8(max8(squared, splat(1e-30f))), inverse2 = inverse * inverse;
-    const F8 quadratic = x * (m(6) * x + m(7) * y + m(8) * z) + y * (m(9) * x + m(10) * y + m(11) * z) +
-                         z * (m(12) * x + m(13) * y + m(14) * z);
-    const F8 field = inverse2 * inverse *
-                     (m(3) * x + m(4) * y + m(5) * z + m(6) + m(10) + m(14) - 3.0f * inverse2 * quadratic);
+    // By unit vectors, whose products cannot overflow: a point at 1e30 sees a field of 0.
+    const F8 inverse = 1.0f / sqrt8(max8(squared, splat(1e-30f))), ux = x * inverse, uy = y * inverse, uz = z * inverse;
+    const F8 quadratic = ux * (m(6) * ux + m(7) * uy + m(8) * uz) + uy * (m(9) * ux + m(10) * uy + m(11) * uz) +
+                         uz * (m(12) * ux + m(13) * uy + m(14) * uz);
+    const F8 field = inverse * inverse *
+                     (m(3) * ux + m(4) * uy + m(5) * uz + inverse * (m(6) + m(10) + m(14) - 3.0f * quadratic));
     sum += select8(far, field, F8{});  // places without a child hold zero moments
     for (unsigned near = ~bits_of(far) & 0xFFu; near != 0; near &= near - 1) {
       const int32_t link = links[__builtin_ctz(near)];
@@ -175,14 +176,29 @@ inline float fast_winding_number_at(const Bvh& bvh, Vec3f p, float beta) {
   return 0.07957747f * sum8(sum);
 }
 
+// The largest coordinate of the mesh, from its center.
+inline double largest_coordinate(const Bvh& bvh) {
+  double largest = 0;
+  for (int child = 0; child < kWidth; ++child) {
+    if (bvh.links[child] == kNoChild) continue;
+    for (int side = 0; side < 6; ++side) {
+      largest = std::max(largest, std::fabs(double(bvh.bounds[side * kWidth + child])));
+    }
+  }
+  return largest;
+}
+
 // Answers queries order[begin] ... order[end - 1], one after the other, each starting from the one before.
 template <typename T>
 void answer_queries(const SurfaceQuery<T>& query, const int32_t* order, int64_t begin, int64_t end) {
   const Bvh& bvh = query.bvh;
   const Vec3d center = load3(bvh.center, 0);
   int32_t leaf = 0;
+  // Of the coordinates: no distance in float32 is off by more.
+  constexpr double kRounding = 1e-6;
+  const double mesh_rounding = kRounding * largest_coordinate(bvh);
   Vec3d previous = {};
-  double previous_distance = -1, previous_sign = 1;
+  double previous_radius = -INFINITY, previous_sign = 1;
   for (int64_t at = begin; at < end; ++at) {
     const int64_t i = order != nullptr ? order[at] : at;
     const Vec3d p = Vec3d(load3(query.points, i)) - center;
@@ -192,7 +208,7 @@ void answer_queries(const SurfaceQuery<T>& query, const int32_t* order, int64_t 
     find_nearest(bvh, near_p, nearest);
     if (!(nearest.squared < INFINITY)) {  // so far away that float32 squares overflow
       query(i);
-      previous_distance = -1;
+      previous_radius = -INFINITY;
       continue;
     }
     leaf = nearest.leaf;
@@ -209,9 +225,10 @@ void answer_queries(const SurfaceQuery<T>& query, const int32_t* order, int64_t 
       distance = std::sqrt(exact.distance_squared);
     }
     if (query.sign_method != SignMethod::kNone) {
-      const Vec3d step = p - previous;
-      // Two balls without a surface inside that overlap lie on the same side of a closed surface.
-      if (query.inherit && length(step) < 0.9999 * (distance + previous_distance)) {
+      // Two balls surely without a surface inside that overlap lie on the same side of a closed surface.
+      const double radius =
+          distance - mesh_rounding - kRounding * std::max(std::fabs(p.x), std::max(std::fabs(p.y), std::fabs(p.z)));
+      if (query.inherit && length(p - previous) < radius + previous_radius) {
         sign = previous_sign;
       } else if (query.sign_method == SignMethod::kPseudonormal) {
         find_exact();
@@ -220,7 +237,7 @@ void answer_queries(const SurfaceQuery<T>& query, const int32_t* order, int64_t 
         sign = fast_winding_number_at(bvh, near_p, float(query.beta)) > 0.5f ? -1 : 1;
       }
       previous = p;
-      previous_distance = distance;
+      previous_radius = radius;
       previous_sign = sign;
     }
     if (query.closest != nullptr) {

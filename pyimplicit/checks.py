@@ -106,9 +106,10 @@ def check_between(name: str, value: object, low: float, high: float) -> float:
     """Return `value` as a float if it is a number with low <= value < high, else raise."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
-    if not low <= value < high:
+    number = float(value)
+    if not low <= number < high:
         raise ValueError(f"{name}: expected at least {low} and below {high}, got {value}")
-    return float(value)
+    return number
 
 
 def check_choice(name: str, value: object, choices: Sequence[str]) -> str:

@@ -16,10 +16,10 @@ import numpy as np
 import safetensors.torch
 from safetensors import SafetensorError, safe_open
 
+from pyimplicit.atomic import write_atomically
 from pyimplicit.checks import check_count
 from pyimplicit.data.sources import Fingerprinted, Source, check_index
 from pyimplicit.errors import DataError, MeshError, PyImplicitError
-from pyimplicit.geometry.files import write_atomically
 from pyimplicit.geometry.mesh import LONGEST_SIDE, Mesh, normalize_mesh
 from pyimplicit.geometry.watertight import make_watertight
 

@@ -10,7 +10,7 @@ from pyimplicit.checks import check_count
 from pyimplicit.data.car_field import car_field
 from pyimplicit.data.cars import STYLES, draw_car
 from pyimplicit.data.sources import check_index
-from pyimplicit.geometry.isosurface import grid_isosurface
+from pyimplicit.geometry.marching import marching_cubes
 from pyimplicit.geometry.mesh import Mesh, body_volumes, face_components, normalize_mesh, take_faces
 
 
@@ -78,10 +78,10 @@ class ProceduralCars:
         """
         car = draw_car(self.seed, check_index(index, self.count))
         values, origin, spacing = car_field(car, self.resolution)
-        mesh = grid_isosurface(values, origin, (spacing, spacing, spacing))
+        mesh = marching_cubes(-values, origin, (spacing, spacing, spacing))
         body = face_components(mesh)
         return normalize_mesh(take_faces(mesh, body == int(np.argmax(body_volumes(mesh, body)))))
 
     def fingerprint(self, index: int) -> str:
         """Return what determines the mesh of one car, for a cache key. The last number rises when the model changes."""
-        return f"{self.name}/{self.seed}/{index}/{self.resolution}/model-1"
+        return f"{self.name}/{self.seed}/{index}/{self.resolution}/model-2"

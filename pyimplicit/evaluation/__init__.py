@@ -1,6 +1,6 @@
 """How good a reconstruction is: metrics of one shape, means over shapes, and the deviation score of strategies."""
 
-from pyimplicit.evaluation.d_score import DScores, d_score
+from pyimplicit.evaluation.deviation import DScores, d_score
 from pyimplicit.evaluation.metrics import Reference, evaluate
 from pyimplicit.evaluation.scores import Scores
 from pyimplicit.evaluation.writers import mean_scores, write_scores_csv

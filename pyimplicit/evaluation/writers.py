@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from pyimplicit.atomic import write_atomically
 from pyimplicit.evaluation.scores import Scores
 
 #: What must be the same for all scores that are averaged.
@@ -40,18 +41,11 @@ def write_scores_csv(path: str | Path, rows: Iterable[Mapping[str, object]]) -> 
             if isinstance(value, float) and math.isnan(value):
                 raise ValueError(f"rows: expected a number for {name!r}, got NaN in {row}")
     columns = list(dict.fromkeys(name for row in table for name in row))
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "w", encoding="utf-8", newline="") as stream:
-            writer = csv.DictWriter(stream, columns, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(table)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(table)
+    write_atomically(path, text.getvalue().encode())
 
 
 def mean_scores(scores: Sequence[Scores | Mapping[str, object]]) -> dict[str, float | int]:

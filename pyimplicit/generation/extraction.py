@@ -12,7 +12,7 @@ from torch import Tensor
 from pyimplicit.checks import check_count
 from pyimplicit.errors import ExtractionError
 from pyimplicit.fields import Bounds, Field, check_bounds
-from pyimplicit.generation.marching import marching_cubes
+from pyimplicit.geometry.marching import marching_cubes
 from pyimplicit.geometry.mesh import Mesh
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import uuid
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy as np
 import trimesh
 from numpy.typing import NDArray
 
+from pyimplicit.atomic import write_atomically
 from pyimplicit.errors import MeshError, MeshFileError
 from pyimplicit.geometry.ac3d import parse_ac3d
 from pyimplicit.geometry.mesh import MAX_COUNT, Mesh, check_mesh
@@ -105,23 +105,6 @@ def save_mesh(mesh: Mesh, path: str | os.PathLike[str]) -> None:
         write_atomically(path, content)
     except OSError as error:
         raise MeshFileError(f"{path}: cannot be written: {error.strerror or error}") from error
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that its name holds either what was there before or all of `content`, even after a crash.
-
-    Raises:
-        OSError: The file cannot be written; nothing is left behind.
-    """
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        with open(temporary, "xb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _read(path: Path) -> bytes:

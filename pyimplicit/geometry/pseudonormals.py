@@ -43,7 +43,7 @@ def angle_weighted_pseudonormals(mesh: Mesh) -> Tensor:
 
     ends = torch.stack((faces, faces.roll(-1, dims=1)), dim=2)  # [F, 3, 2] vertices of ab, bc, ca
     keys = ends.amin(2) * len(welded.vertices) + ends.amax(2)
-    _, edge = keys.reshape(-1).unique(return_inverse=True)
+    _, edge = torch.unique(keys.reshape(-1), return_inverse=True)
     at_edges = torch.zeros(int(edge.max()) + 1, 3, dtype=torch.float64)
     at_edges.index_add_(0, edge, normals.repeat_interleave(3, dim=0))
     return torch.cat((normals.unsqueeze(1), at_edges[edge].reshape(-1, 3, 3), at_vertices[faces]), dim=1).float()

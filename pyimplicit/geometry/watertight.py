@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pyimplicit.checks import check_choice, check_count
 from pyimplicit.errors import MeshError
-from pyimplicit.geometry.isosurface import grid_isosurface
+from pyimplicit.geometry.marching import marching_cubes
 from pyimplicit.geometry.mesh import (
     LONGEST_SIDE,
     Mesh,
@@ -142,10 +142,9 @@ def make_watertight(
     surface = Surface(unit)
     spacing = LONGEST_SIDE / resolution
     field, origin = _winding_field(surface, unit.bounds.double().numpy(), spacing)
-    try:
-        rebuilt = grid_isosurface(field, origin, (spacing, spacing, spacing))
-    except MeshError as error:
-        raise MeshError(f"nothing is enclosed at resolution {resolution}: {found.summary()}") from error
+    if not (field < 0).any():
+        raise MeshError(f"nothing is enclosed at resolution {resolution}: {found.summary()}")
+    rebuilt = marching_cubes(-field, origin, (spacing, spacing, spacing))
     rebuilt, kept, dropped = _largest_bodies(rebuilt)
     low, high = welded.bounds.double()
     scale = float((high - low).max()) / LONGEST_SIDE

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from pyimplicit.atomic import write_atomically
 from pyimplicit.errors import CheckpointError
 from pyimplicit.networks.base import Network
 from pyimplicit.networks.registry import create
@@ -39,8 +39,7 @@ def save_network(network: Network, path: str | os.PathLike[str]) -> None:
         OSError: The folder is missing or cannot be written.
 
     Example:
-        >>> import tempfile
-        >>> from pyimplicit.networks import create
+        >>>         >>> from pyimplicit.networks import create
         >>> network = create("onet", code_size=4, hidden_size=4, decoder_size=4)
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     save_network(network, f"{folder}/onet.safetensors")
@@ -99,21 +98,6 @@ def compare_states(network: Network, state: Mapping[str, Any], source: str) -> N
     if problems:
         title = network.name if network.variant is None else f"{network.name} {network.variant}"
         raise CheckpointError(f"{source}: not a state of this {title}: {'; '.join(problems)}")
-
-
-def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
-    """Write a file that appears whole or not at all, even if the process is killed or the machine stops."""
-    path = Path(path)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

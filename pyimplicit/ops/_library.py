@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-_library = torch.library.Library("pyimplicit", "DEF")
+_library: Any = torch.library.Library("pyimplicit", "DEF")  # type: ignore[no-untyped-call]
 
 
 def register(

@@ -162,7 +162,7 @@ _linear_weights_op = register(
 def _weighted_choice_kernel(
     weights: Tensor, count: int, seed: int, shape: int, step: int, purpose: int, replacement: bool
 ) -> Tensor:
-    stream = {"seed": seed, "shape": shape, "step": step, "purpose": purpose}
+    stream: dict[str, Any] = {"seed": seed, "shape": shape, "step": step, "purpose": purpose}
     if replacement:
         chosen = torch.empty(count, dtype=torch.int64, device=weights.device)
         cumulative = weights.double().cumsum(0)

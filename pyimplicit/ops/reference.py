@@ -18,7 +18,7 @@ from pyimplicit.ops.random import RandomStream
 from pyimplicit.ops.surface import ClosestPoint
 
 # Pairs of a point and a triangle (or cloud point) looked at in one go: bounds the memory of brute force.
-PAIRS = 1 << 18
+PAIRS = 1 << 16
 
 _WORD = 0xFFFFFFFF
 _Words = tuple[Tensor, Tensor, Tensor, Tensor]  # each int64, 0 to 2**32 - 1
@@ -36,13 +36,11 @@ def closest_point(
     triangles = vertices.double()[faces.long()]  # [F, 3, 3]
     exact = points.double()
     with torch.no_grad():
-        face = torch.cat(
-            [
-                (_closest_on_triangles(some.unsqueeze(1), triangles)[0] - some.unsqueeze(1)).square().sum(2).argmin(1)
-                for some in _chunks(exact, triangles)
-            ]
-        )
-    closest, barycentric = _closest_on_triangles(exact, triangles[face])
+        pairs = (_closest_on_triangles(some.T.unsqueeze(2), triangles) for some in _chunks(exact, triangles))
+        face = torch.cat([squared.argmin(1) for squared, _ in pairs])
+    corners = triangles[face]
+    barycentric = _closest_on_triangles(exact.T, corners)[1].T
+    closest = (barycentric.unsqueeze(2) * corners).sum(1)
     distance = torch.linalg.vector_norm(exact - closest, dim=1)
     return ClosestPoint(distance.to(points.dtype), closest.to(points.dtype), face, barycentric.to(points.dtype))
 
@@ -72,17 +70,16 @@ def winding_number(
     faces: Tensor,  # [F, 3]
 ) -> Tensor:
     """Twin of `pyimplicit.ops.winding_number`: the sum of all solid angles."""
-    triangles = vertices.double()[faces.long()]
+    corners = vertices.double()[faces.long()].permute(1, 2, 0).unsqueeze(2)  # [3 corners, 3 axes, 1, F]
     sums = []
-    for some in _chunks(points.double(), triangles):
-        arms = triangles - some[:, None, None]  # [n, F, 3, 3]
-        a, b, c = arms.unbind(2)
-        la, lb, lc = torch.linalg.vector_norm(arms, dim=3).unbind(2)
-        determinant = (a * torch.linalg.cross(b, c, dim=2)).sum(2)
-        denominator = la * lb * lc + (a * b).sum(2) * lc + (b * c).sum(2) * la + (c * a).sum(2) * lb
+    for some in _chunks(points.double(), faces):
+        a, b, c = corners - some.T.unsqueeze(2)  # [3, n, F] each
+        la, lb, lc = _dot(a, a).sqrt(), _dot(b, b).sqrt(), _dot(c, c).sqrt()
+        determinant = _dot(a, _cross(b, c))
+        denominator = la * lb * lc + _dot(a, b) * lc + _dot(b, c) * la + _dot(c, a) * lb
         # In the plane of a face the angle is 0 or, on the face itself, undecided between +2 pi and -2 pi: 0 again.
-        angles = 2 * torch.atan2(determinant, denominator)
-        sums.append(torch.where(determinant == 0, 0.0, angles).sum(1) / (4 * math.pi))
+        angles = torch.where(determinant == 0, 0.0, 2 * torch.atan2(determinant, denominator))
+        sums.append(angles.sum(1) / (4 * math.pi))
     return torch.cat(sums).to(points.dtype)
 
 
@@ -90,35 +87,43 @@ def _chunks(points: Tensor, others: Tensor) -> Sequence[Tensor]:
     return torch.split(points, max(1, PAIRS // len(others)))
 
 
-def _closest_on_triangles(points: Tensor, triangles: Tensor) -> tuple[Tensor, Tensor]:
-    """Closest points [..., 3] and their barycentric coordinates, for points [..., 3] and triangles [..., 3, 3].
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
 
-    The best of four candidates: the closest point of each edge, and the projection on the plane where it falls inside.
+
+def _cross(a: Tensor, b: Tensor) -> Tensor:
+    return torch.stack([a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]])
+
+
+def _closest_on_triangles(
+    points: Tensor,  # [3, n] or [3, n, 1]
+    triangles: Tensor,  # [F, 3, 3]
+) -> tuple[Tensor, Tensor]:
+    """Squared distances [...] of points to triangles and barycentric coordinates [3, ...] of the closest points.
+
+    Points [3, n] pair up with as many triangles, points [3, n, 1] meet all of them. The best of four candidates: the
+    closest point of each edge, and the projection on the plane where it falls inside.
     """
-    points = points + torch.zeros_like(triangles[..., 0, :])  # one point for each triangle
-    candidates, weights, distances = [], [], []
-    for start in range(3):
-        end, other = (start + 1) % 3, (start + 2) % 3
-        a, along = triangles[..., start, :], triangles[..., end, :] - triangles[..., start, :]
-        squared = along.square().sum(-1)
-        t = (((points - a) * along).sum(-1) / torch.where(squared > 0, squared, 1.0)).clamp(0, 1)
-        corner = {start: 1 - t, end: t, other: torch.zeros_like(t)}
-        weights.append(torch.stack([corner[0], corner[1], corner[2]], -1))
-        candidates.append(a + t.unsqueeze(-1) * along)
-        distances.append((points - candidates[-1]).square().sum(-1))
-    a, b, c = triangles.unbind(-2)
-    normal = torch.linalg.cross(b - a, c - a, dim=-1)
-    squared = normal.square().sum(-1)
-    flat = torch.where(squared > 0, squared, 1.0)
-    v = (torch.linalg.cross(points - a, c - a, dim=-1) * normal).sum(-1) / flat
-    w = (torch.linalg.cross(b - a, points - a, dim=-1) * normal).sum(-1) / flat
-    height = ((points - a) * normal).sum(-1) / flat
-    inside = (squared > 0) & (v > 0) & (w > 0) & (v + w < 1)
-    weights.append(torch.stack([1 - v - w, v, w], -1))
-    candidates.append(points - height.unsqueeze(-1) * normal)
-    distances.append(torch.where(inside, height.square() * squared, math.inf))
-    best = torch.stack(distances).argmin(0)[None, ..., None].expand(1, *points.shape)
-    return torch.stack(candidates).gather(0, best)[0], torch.stack(weights).gather(0, best)[0]
+    a, b, c = triangles.permute(1, 2, 0)  # [3, F] each, axis by axis: rows of numbers are what torch adds fastest
+    if points.dim() == 3:
+        a, b, c = a.unsqueeze(1), b.unsqueeze(1), c.unsqueeze(1)
+    arm, normal = points - a, _cross(b - a, c - a)
+    area = _dot(normal, normal)
+    flat = torch.where(area > 0, area, 1.0)
+    v, w = _dot(arm, _cross(c - a, normal)) / flat, _dot(arm, _cross(normal, b - a)) / flat
+    inside = (area > 0) & (v > 0) & (w > 0) & (v + w < 1)
+    best = torch.where(inside, _dot(arm, normal).square() / flat, math.inf)
+    barycentric = torch.stack([1 - v - w, v, w])
+    for start, end, order in ((a, b, (0, 1, 2)), (b, c, (2, 0, 1)), (c, a, (1, 2, 0))):
+        arm, along = points - start, end - start
+        length = _dot(along, along)
+        t = (_dot(arm, along) / torch.where(length > 0, length, 1.0)).clamp(0, 1)
+        off = arm - t * along
+        squared = _dot(off, off)
+        weights = torch.stack([1 - t, t, torch.zeros_like(t)])[list(order)]
+        barycentric = torch.where(squared < best, weights, barycentric)
+        best = torch.minimum(squared, best)
+    return best, barycentric
 
 
 # ---- random numbers

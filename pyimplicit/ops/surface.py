@@ -12,8 +12,8 @@ from pyimplicit import _native
 from pyimplicit.checks import check_finite, check_tensor
 from pyimplicit.ops._library import no_second_derivative, register
 
-# Half the extent of the largest mesh: its squares still fit float32.
-LARGEST_EXTENT = 1e18
+# Half the extent of the largest mesh: its cubes, which winding numbers need, still fit float32.
+LARGEST_EXTENT = 1e12
 
 # A node is replaced by its moments beyond this many radii. At 2 the winding number of closed meshes is off by less
 # than 0.01, far from the 0.5 that decides a sign (Barill et al. 2018, section 4.1, use the same value).
@@ -40,7 +40,9 @@ class SurfaceBVH:
 
     def to(self, device: torch.device | str) -> SurfaceBVH:
         """The same hierarchy on another device."""
-        moved = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
+        moved: dict[str, Any] = {
+            name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)
+        }
         return replace(self, **moved)
 
     def closed(self, pseudonormals: Tensor) -> SurfaceBVH:
@@ -108,7 +110,8 @@ def build_bvh(
     check_finite("vertices", triangles)
     if float(triangles.abs().max()) > LARGEST_EXTENT:
         raise ValueError(f"vertices: expected a mesh smaller than {LARGEST_EXTENT:g}, got {triangles.abs().max()}")
-    return SurfaceBVH(**_native.build_bvh(triangles), center=center)
+    arrays: dict[str, Any] = _native.build_bvh(triangles)
+    return SurfaceBVH(**arrays, center=center)
 
 
 def closest_point(
@@ -235,8 +238,10 @@ def winding_number(
 
 
 def check_points(points: Tensor, bvh: SurfaceBVH) -> None:
-    """Refuse points that no query can answer: wrong shape, dtype or device, NaN, infinity."""
+    """Refuse points that no query can answer: wrong shape, dtype or device, NaN, infinity, out of float32's range."""
     check_finite("points", check_tensor("points", points, ("N", 3), device=bvh.device))
+    if points.dtype == torch.float64:
+        check_finite("points", (points.detach() - bvh.center).float())
 
 
 def _geometry(bvh: SurfaceBVH) -> tuple[Tensor, ...]:
@@ -268,7 +273,8 @@ def _query(
 
 def _closest_point_kernel(points: Tensor, *geometry: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     outputs = _closest_point_fake(points)
-    _query(points, geometry, **dict(zip(("distance", "closest", "slot", "barycentric"), outputs, strict=True)))
+    distance, closest, slot, barycentric = outputs
+    _query(points, geometry, distance=distance, closest=closest, slot=slot, barycentric=barycentric)
     return outputs
 
 

@@ -11,8 +11,8 @@ from scipy.ndimage import gaussian_filter
 from scipy.stats import qmc
 from skimage import measure
 
-from pyimplicit.generation import marching
-from pyimplicit.generation.marching import NODE_CLEARANCE, marching_cubes
+from pyimplicit.geometry import marching
+from pyimplicit.geometry.marching import NODE_CLEARANCE, marching_cubes
 from pyimplicit.geometry.mesh import Mesh, inspect_mesh
 
 UNIT = (1.0, 1.0, 1.0)

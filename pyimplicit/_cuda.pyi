@@ -1,0 +1,10 @@
+from typing import Any
+
+compiler: str
+architectures: str
+runtime_version: int
+
+def device_status() -> tuple[int, str]: ...
+
+# The kernels of csrc/bindings.h: keyword-only, addresses as int.
+def __getattr__(name: str) -> Any: ...
