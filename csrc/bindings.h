@@ -84,9 +84,9 @@ void surface_query(Array<const T> points, int64_t count, Array<const float> boun
 
 template <typename T>
 void winding_number(Array<const T> points, int64_t count, Array<const int32_t> links, Array<const float> moments,
-                    Array<const int32_t> leaf_first, Array<const float> triangles, Array<const double> center,
-                    double beta, bool plain, Array<T> out, Executor executor) {
-  const Bvh bvh = {nullptr, links, moments, leaf_first, nullptr, triangles, center};
+                    Array<const int32_t> leaf_first, Array<const float> frames, Array<const float> triangles,
+                    Array<const double> center, double beta, bool plain, Array<T> out, Executor executor) {
+  const Bvh bvh = {nullptr, links, moments, leaf_first, frames, triangles, center};
   run_winding_number(WindingNumber<T>{points, bvh, beta, out}, count, plain, executor);
 }
 
@@ -212,7 +212,7 @@ void define_for_type(py::module_& m, const std::string& type) {
           "pseudonormals", "sign_method", "beta", "inherit", "plain", "distance", "closest", "slot", "barycentric",
           "executor"});
   define(m, name("winding_number").c_str(), &winding_number<T>,
-         {"points", "count", "links", "moments", "leaf_first", "triangles", "center", "beta", "plain", "out",
+         {"points", "count", "links", "moments", "leaf_first", "frames", "triangles", "center", "beta", "plain", "out",
           "executor"});
   define(m, name("uniform").c_str(), &uniform<T>,
          {"count", "seed", "shape", "step", "purpose", "low", "high", "values", "executor"});

@@ -120,21 +120,21 @@ inline F8 atan2_8(F8 y, F8 x) {
   return select8(y < zero, -r, r);
 }
 
-// Solid angles of a leaf's triangles, seen from p; lanes beyond `count` give 0.
-inline F8 leaf_solid_angles(const Bvh& bvh, int64_t first, int count, Vec3f p) {
-  F8 corner[9];
-  for (int lane = 0; lane < kWidth; ++lane) {
-    const float* values = bvh.triangles + 9 * (first + (lane < count ? lane : 0));
-    for (int k = 0; k < 9; ++k) corner[k][lane] = values[k];
-  }
-  const F8 ax = corner[0] - p.x, ay = corner[1] - p.y, az = corner[2] - p.z;
-  const F8 bx = corner[3] - p.x, by = corner[4] - p.y, bz = corner[5] - p.z;
-  const F8 cx = corner[6] - p.x, cy = corner[7] - p.y, cz = corner[8] - p.z;
+// Solid angles of a leaf's triangles, seen from p; lanes beyond `count` give 0. The corners come from the frames,
+// which keep the triangle's sense of rotation.
+inline F8 leaf_solid_angles(const float* frame, int count, Vec3f p) {
+  const auto value = [&](int k) { return load8(frame + k * kWidth); };
+  const F8 ux = value(3), uy = value(4), uz = value(5), nx = value(6), ny = value(7), nz = value(8);
+  const F8 b = value(9), along = value(10), across = value(11);
+  const F8 ax = value(0) - p.x, ay = value(1) - p.y, az = value(2) - p.z;
+  const F8 sx = b * ux, sy = b * uy, sz = b * uz;  // edge ab
+  const F8 tx = along * ux + across * (ny * uz - nz * uy), ty = along * uy + across * (nz * ux - nx * uz),
+           tz = along * uz + across * (nx * uy - ny * ux);  // edge ac
+  const F8 bx = ax + sx, by = ay + sy, bz = az + sz, cx = ax + tx, cy = ay + ty, cz = az + tz;
   const F8 la = sqrt8(ax * ax + ay * ay + az * az), lb = sqrt8(bx * bx + by * by + bz * bz),
            lc = sqrt8(cx * cx + cy * cy + cz * cz);
-  // The triple product from edges: far from the corners' common offset it would cancel.
-  const F8 ux = bx - ax, uy = by - ay, uz = bz - az, vx = cx - ax, vy = cy - ay, vz = cz - az;
-  const F8 determinant = ax * (uy * vz - uz * vy) + ay * (uz * vx - ux * vz) + az * (ux * vy - uy * vx);
+  // The triple product from the edges: far from the corners' common offset it would cancel.
+  const F8 determinant = ax * (sy * tz - sz * ty) + ay * (sz * tx - sx * tz) + az * (sx * ty - sy * tx);
   const F8 denominator = la * lb * lc + (ax * bx + ay * by + az * bz) * lc + (bx * cx + by * cy + bz * cz) * la +
                          (cx * ax + cy * ay + cz * az) * lb;
   const I8 lanes = {0, 1, 2, 3, 4, 5, 6, 7};
@@ -168,8 +168,9 @@ inline float fast_winding_number_at(const Bvh& bvh, Vec3f p, float beta) {
       if (link >= 0) {
         stack[waiting++] = link;
       } else if (link != kNoChild) {
-        const int32_t first = bvh.leaf_first[~link];
-        sum += leaf_solid_angles(bvh, first, bvh.leaf_first[~link + 1] - first, p);
+        const int64_t leaf = ~link;
+        const int count = bvh.leaf_first[leaf + 1] - bvh.leaf_first[leaf];
+        sum += leaf_solid_angles(bvh.frames + leaf * (kFrameSize * kWidth), count, p);
       }
     }
   }

@@ -105,4 +105,4 @@ def build_bvh(triangles: Tensor) -> dict[str, Tensor]:
     addresses = {name: array.data_ptr() for name, array in arrays.items()}
     addresses["sorted"] = addresses.pop("triangles")
     builder.write(**addresses, order=order.data_ptr())
-    return {**arrays, "triangle_face": order.long()}
+    return {**arrays, "triangle_face": order}

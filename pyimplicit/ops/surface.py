@@ -33,7 +33,7 @@ class SurfaceBVH:
     leaf_first: Tensor  # [L + 1] int32, first triangle of each leaf
     frames: Tensor  # [L, 14, 8] float32, a leaf's triangles in frames of their own
     triangles: Tensor  # [F, 9] float32, corners in leaf order
-    triangle_face: Tensor  # [F] int64, face of the mesh at each leaf slot
+    triangle_face: Tensor  # [F] int32, face of the mesh at each leaf slot
     center: Tensor  # [3] float64, mesh units
     is_closed: bool = False  # closed and consistently oriented: the sign changes across the surface only
     pseudonormals: Tensor | None = None  # [F, 7, 3] float32 by slot: face, edges ab bc ca, corners a b c
@@ -52,7 +52,7 @@ class SurfaceBVH:
             pseudonormals: [F, 7, 3] outward normals of each face, of its edges ab, bc, ca and of its corners a, b, c.
         """
         check_tensor("pseudonormals", pseudonormals, (self.triangle_face.shape[0], 7, 3), device=self.device)
-        by_slot = pseudonormals.float()[self.triangle_face].contiguous()
+        by_slot = pseudonormals.float()[self.triangle_face.long()].contiguous()
         return replace(self, is_closed=True, pseudonormals=by_slot)
 
     @property
@@ -143,7 +143,7 @@ def closest_point(
     """
     check_points(points, bvh)
     distance, point, slot, barycentric = _closest_point_op(points.contiguous(), *_geometry(bvh))
-    return ClosestPoint(distance, point, bvh.triangle_face[slot.long()], barycentric)
+    return ClosestPoint(distance, point, bvh.triangle_face[slot.long()].long(), barycentric)
 
 
 def unsigned_distance(
@@ -232,7 +232,7 @@ def winding_number(
     if not beta >= 1:
         raise ValueError(f"beta: expected at least 1, got {beta}")
     result: Tensor = _winding_number_op(
-        points.contiguous(), bvh.links, bvh.moments, bvh.leaf_first, bvh.triangles, bvh.center, float(beta)
+        points.contiguous(), bvh.links, bvh.moments, bvh.leaf_first, bvh.frames, bvh.triangles, bvh.center, float(beta)
     )
     return result
 
@@ -399,6 +399,7 @@ def _winding_number_kernel(
     links: Tensor,
     moments: Tensor,
     leaf_first: Tensor,
+    frames: Tensor,
     triangles: Tensor,
     center: Tensor,
     beta: float,
@@ -406,15 +407,16 @@ def _winding_number_kernel(
     out = points.new_empty(points.shape[0])
     _native.call(
         "winding_number", points.device, points.dtype, points=points, count=points.shape[0], links=links,
-        moments=moments, leaf_first=leaf_first, triangles=triangles, center=center, beta=beta, plain=False, out=out,
+        moments=moments, leaf_first=leaf_first, frames=frames, triangles=triangles, center=center, beta=beta,
+        plain=False, out=out,
     )  # fmt: skip
     return out
 
 
 _winding_number_op = register(
     "winding_number",
-    "(Tensor points, Tensor links, Tensor moments, Tensor leaf_first, Tensor triangles, Tensor center, float beta)"
-    " -> Tensor",
+    "(Tensor points, Tensor links, Tensor moments, Tensor leaf_first, Tensor frames, Tensor triangles, Tensor center,"
+    " float beta) -> Tensor",
     _winding_number_kernel,
     lambda points, *_: points.new_empty(points.shape[0]),
     no_second_derivative("winding_number"),
