@@ -138,7 +138,7 @@ inline F8 leaf_solid_angles(const float* frame, int count, Vec3f p) {
   const F8 denominator = la * lb * lc + (ax * bx + ay * by + az * bz) * lc + (bx * cx + by * cy + bz * cz) * la +
                          (cx * ax + cy * ay + cz * az) * lb;
   const I8 lanes = {0, 1, 2, 3, 4, 5, 6, 7};
-  return select8(lanes < count, 2.0f * atan2_8(determinant, denominator), F8{});
+  return select8((lanes < count) & (determinant != F8{}), 2.0f * atan2_8(determinant, denominator), F8{});
 }
 
 // Generalised winding number at p; see WindingNumber in surface.h.

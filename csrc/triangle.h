@@ -62,7 +62,8 @@ PIM_HOST_DEVICE inline double solid_angle(Vec3d a, Vec3d b, Vec3d c) {
   const double la = length(a), lb = length(b), lc = length(c);
   const double determinant = dot(a, cross(b, c));
   const double denominator = la * lb * lc + dot(a, b) * lc + dot(b, c) * la + dot(c, a) * lb;
-  return determinant == 0 && denominator == 0 ? 0 : 2 * std::atan2(determinant, denominator);
+  // In the triangle's plane the angle jumps from a half sphere on one side to one on the other: the middle is 0.
+  return determinant == 0 ? 0 : 2 * std::atan2(determinant, denominator);
 }
 
 }  // namespace pyimplicit

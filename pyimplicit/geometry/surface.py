@@ -164,7 +164,7 @@ class Surface:
     def contains(self, points: Tensor, sign: str = "auto") -> Tensor:
         """Whether each of `points` [N, 3] lies inside, [N] bool; arguments and errors as `signed_distance`.
 
-        A point exactly on the surface does not lie inside.
+        A point on the surface, as far as float32 can tell, may be called either.
 
         Example:
             >>> corners = torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]])

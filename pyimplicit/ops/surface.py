@@ -16,7 +16,7 @@ from pyimplicit.ops._library import no_second_derivative, register
 LARGEST_EXTENT = 1e12
 
 # A node is replaced by its moments beyond this many radii. At 2 the winding number of closed meshes is off by less
-# than 0.01, far from the 0.5 that decides a sign (Barill et al. 2018, section 4.1, use the same value).
+# than 0.02, far from the 0.5 that decides a sign (Barill et al. 2018, section 4.1, use the same value).
 WINDING_BETA = 2.0
 
 

@@ -1,0 +1,270 @@
+"""What every operator must do beside its mathematics: registration, tracing, threads, processes."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import os
+import pickle
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map_only
+
+from pyimplicit import ops
+from pyimplicit.ops import RandomStream, reference
+from tests.helpers import RecordOperators, around, bvh_of, rand, randn, rounded, soup, torus
+
+MESH = rounded(torus())
+OFFSETS = torch.tensor([[0.0, 0, 0], [0.1, 0.2, -0.3]])
+
+
+def calls(device: torch.device) -> dict[str, Callable[[], Any]]:
+    """One call of each public operator, large enough that several threads take part."""
+    mesh = MESH[0].float().to(device), MESH[1].int().to(device)
+    bvh, points = bvh_of(MESH, device), around(MESH, 3000).to(device)
+    grids = [randn(2, 8, 6, 6, 6).to(device), randn(2, 5, 3, 4, 5, seed=1).to(device)]
+    queries = rand(2, 3000, 3, low=-1.1, high=1.1).to(device)
+    planes, weights = randn(2, 3, 8, 9, 9).to(device), rand(5000).to(device)
+    cloud_grid = ops.build_cloud_grid(rand(3000, 3).to(device), 0.05)
+
+    def closest() -> tuple[Tensor, ...]:
+        hit = ops.closest_point(points.requires_grad_(), bvh)
+        (slope,) = torch.autograd.grad(hit.distance.sum() + hit.point.sum(), points)
+        return hit.distance, hit.point, hit.face, hit.barycentric, slope
+
+    def signed() -> tuple[Tensor, ...]:
+        distance = ops.signed_distance(points.requires_grad_(), bvh, "winding")
+        return distance, torch.autograd.grad(distance.sum(), points)[0]
+
+    def sampled_grids() -> tuple[Tensor, ...]:
+        inputs = [*[grid.requires_grad_() for grid in grids], queries.requires_grad_()]
+        features = ops.sample_grids(inputs[:2], queries, OFFSETS.to(device))
+        return features, *torch.autograd.grad(features.square().sum(), inputs)
+
+    def sampled_planes() -> tuple[Tensor, ...]:
+        inputs = (planes.requires_grad_(), queries[..., :2].detach().requires_grad_())
+        features = ops.sample_planes(*inputs)
+        return features, *torch.autograd.grad(features.square().sum(), inputs)
+
+    def weighted() -> tuple[Tensor, ...]:
+        result = ops.linear_weights(weights.requires_grad_(), 0.5)
+        return result, torch.autograd.grad(result.sum(), weights)[0]
+
+    stream = RandomStream(3, 1, 4, 1)
+    return {
+        "closest_point": closest,
+        "unsigned_distance": lambda: ops.unsigned_distance(points.detach(), bvh),
+        "signed_distance": signed,
+        "winding_number": lambda: ops.winding_number(points.detach(), bvh),
+        "sample_grids": sampled_grids,
+        "sample_planes": sampled_planes,
+        "linear_weights": weighted,
+        "weighted_choice": lambda: ops.weighted_choice(weights, 700, stream),
+        "weighted_choice with replacement": lambda: ops.weighted_choice(weights, 700, stream, True),
+        "sample_surface": lambda: ops.sample_surface(*mesh, 3000, stream),
+        "distance_mask": lambda: ops.distance_mask(points.detach(), cloud_grid),
+        "uniform": lambda: ops.uniform(5000, stream, device=device),
+        "normal": lambda: ops.normal(5000, stream, device=device),
+    }
+
+
+NAMES = list(calls(torch.device("cpu")))
+OPERATORS = [name for name in NAMES if name not in ("uniform", "normal")]
+
+
+def as_tuple(result: Any) -> tuple[Tensor, ...]:
+    return result if isinstance(result, tuple) else (result,)
+
+
+def test_every_public_operator_is_here():
+    public = {name for name in ops.__all__ if name[0].islower() and not name.startswith("build_")}
+    assert public == set(NAMES) - {"weighted_choice with replacement"}
+
+
+def test_every_public_operator_has_a_twin():
+    for name in ops.__all__:
+        if name[0].islower() and not name.startswith("build_"):
+            assert f"`pyimplicit.ops.{name}`" in getattr(reference, name).__doc__
+
+
+# ---- registration
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_opcheck(device, name):
+    """Schema, shapes while tracing, autograd registration, and tracing with symbolic shapes."""
+    with RecordOperators() as recorded:
+        calls(device)[name]()
+    assert recorded.calls
+    for operator, arguments in recorded.calls:
+        if operator.name().endswith("_backward"):  # second derivatives are refused: see test_interpolation.py
+            arguments = tree_map_only(Tensor, Tensor.detach, arguments)
+        torch.library.opcheck(operator, arguments)
+
+
+def test_opcheck_covers_every_registered_operator():
+    seen = set()
+    for call in calls(torch.device("cpu")).values():
+        with RecordOperators() as recorded:
+            call()
+        seen |= {operator.name() for operator, _ in recorded.calls}
+    registered = {name for name in torch._C._dispatch_get_all_op_names() if name.startswith("pyimplicit::")}
+    assert registered == seen
+
+
+# ---- tracing
+
+
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("closest_point", (50, 3)),
+        ("unsigned_distance", (50, 3)),
+        ("signed_distance", (50, 3)),
+        ("winding_number", (50, 3)),
+        ("distance_mask", (50, 3)),
+        ("linear_weights", (50,)),
+        ("sample_grids", (1, 50, 3)),
+        ("sample_planes", (1, 50, 2)),
+        ("sample_surface", (3, 3)),
+    ],
+)
+def test_compiled_whole(device, name, shape, backend):
+    """One graph without a break, forward and backward, and the same numbers."""
+    bvh, cloud_grid = bvh_of(MESH, device), ops.build_cloud_grid(rand(30, 3).to(device), 0.3)
+    grid, planes = randn(1, 2, 3, 3, 3).to(device), randn(1, 2, 2, 3, 3).to(device)
+    face = torch.tensor([[0, 1, 2]], dtype=torch.int32, device=device)
+    functions: dict[str, Callable[[Tensor], Tensor]] = {
+        "closest_point": lambda x: ops.closest_point(x, bvh).point * 2,
+        "unsigned_distance": lambda x: ops.unsigned_distance(x * 0.5, bvh) + 1,
+        "signed_distance": lambda x: ops.signed_distance(x * 0.5, bvh, "winding") + 1,
+        "winding_number": lambda x: ops.winding_number(x.detach(), bvh) * 2,
+        "distance_mask": lambda x: ops.distance_mask(x, cloud_grid).float(),
+        "linear_weights": lambda x: ops.linear_weights(x.square(), 0.5) * 3,
+        "sample_grids": lambda x: ops.sample_grids([grid, grid], x, padding_mode="zeros").square(),
+        "sample_planes": lambda x: ops.sample_planes(planes, x).square(),
+        "sample_surface": lambda x: ops.sample_surface(x, face, 7)[0] + 1,
+    }
+    function = functions[name]
+    inputs = rand(*shape).to(device)
+    torch._dynamo.reset()
+    compiled = torch.compile(function, fullgraph=True, backend=backend)
+    mine, theirs = inputs.clone().requires_grad_(), inputs.clone().requires_grad_()
+    actual, expected = compiled(mine), function(theirs)
+    torch.testing.assert_close(actual, expected)
+    assert actual.requires_grad == expected.requires_grad
+    if expected.requires_grad:
+        actual.sum().backward()
+        expected.sum().backward()
+        torch.testing.assert_close(mine.grad, theirs.grad)
+
+
+def test_compiled_checks_still_refuse():
+    """A graph cannot branch on values, but bad ones do not pass in silence either."""
+    torch._dynamo.reset()
+    bvh = bvh_of(MESH)
+    distance = torch.compile(lambda x: ops.unsigned_distance(x, bvh), fullgraph=True, backend="aot_eager")
+    distance(torch.zeros(4, 3))
+    with pytest.raises(RuntimeError, match="points: expected finite values"):
+        distance(torch.full((4, 3), torch.nan))
+    weights = torch.compile(lambda x: ops.linear_weights(x), fullgraph=True, backend="aot_eager")
+    weights(torch.zeros(4))
+    with pytest.raises(RuntimeError, match="distance: expected no negative values"):
+        weights(torch.tensor([0.0, -1.0]))
+
+
+# ---- threads and processes
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_same_bits_on_any_number_of_threads(device, name):
+    call = calls(device)[name]
+    results = []
+    for threads in (1, 2, 16, 1):
+        torch.set_num_threads(threads)
+        results.append(as_tuple(call()))
+    for result in results[1:]:
+        for one, other in zip(results[0], result, strict=True):
+            assert torch.equal(one, other)
+
+
+def test_two_threads_at_once(device):
+    """Callers do not disturb each other, though they share the pool."""
+    torch.set_num_threads(2)
+    work = calls(device)
+    expected = {name: as_tuple(call()) for name, call in work.items()}
+
+    def run(names: list[str]) -> list[tuple[str, tuple[Tensor, ...]]]:
+        return [(name, as_tuple(calls(device)[name]())) for _ in range(2) for name in names]
+
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        orders = [NAMES, NAMES[::-1], NAMES[5:] + NAMES[:5], NAMES[::2] + NAMES[1::2]]
+        for answers in pool.map(run, orders):
+            for name, answer in answers:
+                for one, other in zip(expected[name], answer, strict=True):
+                    assert torch.equal(one, other), name
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_forked_child_can_call():
+    """Data loaders fork: the child has none of the parent's threads and must not wait for them."""
+    torch.set_num_threads(4)
+    bvh, points = bvh_of(MESH), around(MESH, 2000)
+    expected = ops.unsigned_distance(points, bvh)  # the pool is awake before the fork
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        ok = b"n"
+        try:
+            ok = b"y" if torch.equal(ops.unsigned_distance(points, bvh), expected) else b"n"
+        finally:
+            os.write(writing, ok)
+            os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as pipe:
+        assert pipe.read() == b"y"
+    assert os.waitpid(child, 0)[1] == 0
+    assert torch.equal(ops.unsigned_distance(points, bvh), expected)
+
+
+def test_hierarchy_and_grid_can_be_pickled_for_workers():
+    bvh, cloud_grid, points = bvh_of(MESH), ops.build_cloud_grid(rand(50, 3), 0.1), around(MESH, 100)
+    copied, copied_grid = pickle.loads(pickle.dumps((bvh, cloud_grid)))
+    assert torch.equal(ops.unsigned_distance(points, copied), ops.unsigned_distance(points, bvh))
+    assert torch.equal(ops.distance_mask(points, copied_grid), ops.distance_mask(points, cloud_grid))
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("name", NAMES)
+def test_gpu_agrees_with_cpu(name):
+    """Distances to 1e-6 of the size, drawn numbers bit by bit but for the last one of transcendental functions."""
+    mine, theirs = (as_tuple(calls(torch.device(where))[name]()) for where in ("cuda", "cpu"))
+    skip = {"closest_point": {2, 3}}.get(name, set())  # where two faces are as near either may be named
+    for place, (one, other) in enumerate(zip(mine, theirs, strict=True)):
+        if place in skip:
+            continue
+        if other.is_floating_point():
+            off = (one.cpu() - other).abs() > 2e-4 * (1 + other.abs())
+            assert float(off.float().mean()) < 2e-3
+        else:
+            assert torch.equal(one.cpu(), other)
+
+
+def test_soup_signs_agree_with_brute_force():
+    """At least 99.9% of signs of a triangle soup are those of the exact winding number."""
+    mesh = rounded(soup(400, size=0.1))
+    points = around(mesh, 6000)
+    found = ops.signed_distance(points, bvh_of(mesh), "winding") < 0
+    agree = found == (reference.winding_number(points.double(), *mesh) > 0.5)
+    assert float(agree.double().mean()) >= 0.999
+
+
+def test_messages_name_the_operator():
+    with pytest.raises(NotImplementedError, match=re.escape("pyimplicit::winding_number cannot be differentiated")):
+        ops.winding_number(torch.zeros(1, 3, requires_grad=True), bvh_of(MESH)).sum().backward()
