@@ -43,3 +43,18 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def remove_leftovers(folder: str | os.PathLike[str]) -> None:
+    """Delete what killed processes left of `write_atomically` in a folder that nobody else is writing to.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = (Path(folder) / ".a.txt.0123.tmp").write_bytes(b"hal")
+        ...     remove_leftovers(folder)
+        ...     list(Path(folder).iterdir())
+        []
+    """
+    for leftover in Path(folder).glob(".*.tmp"):
+        leftover.unlink(missing_ok=True)

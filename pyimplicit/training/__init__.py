@@ -1,0 +1,29 @@
+"""Training: one loop for encoder networks and auto-decoders, exact checkpoints, codes of unseen shapes."""
+
+from pyimplicit.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from pyimplicit.training.config import PAPER_DEFAULTS, TrainConfig
+from pyimplicit.training.inference import Reconstruction, observe_cloud, observe_points, reconstruct, reconstruct_shapes
+from pyimplicit.training.latent import CodeSearch, infer_codes
+from pyimplicit.training.loop import TrainResult, field_kind, load_trained, train
+from pyimplicit.training.presets import preset, search_preset
+
+__all__ = [
+    "PAPER_DEFAULTS",
+    "Checkpoint",
+    "CodeSearch",
+    "Reconstruction",
+    "TrainConfig",
+    "TrainResult",
+    "field_kind",
+    "infer_codes",
+    "load_checkpoint",
+    "load_trained",
+    "observe_cloud",
+    "observe_points",
+    "preset",
+    "reconstruct",
+    "reconstruct_shapes",
+    "save_checkpoint",
+    "search_preset",
+    "train",
+]

@@ -1,0 +1,128 @@
+"""From a trained network back to meshes of shapes it has not seen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pyimplicit.data import Shape
+from pyimplicit.errors import ExtractionError
+from pyimplicit.fields import ImplicitFunction, network_field
+from pyimplicit.generation import extract_mesh
+from pyimplicit.geometry import Mesh, Surface
+from pyimplicit.networks import Network
+from pyimplicit.sampling import sample_queries
+from pyimplicit.training.latent import CodeSearch, infer_codes
+from pyimplicit.training.loop import TrainResult
+from pyimplicit.training.seeds import derive_seed
+
+
+@dataclass(frozen=True, eq=False)
+class Reconstruction:
+    """The mesh of one shape, or the reason why there is none."""
+
+    name: str
+    mesh: Mesh | None
+    reason: str | None = None
+
+
+def reconstruct(
+    network: Network,
+    kind: ImplicitFunction,
+    *,
+    cloud: Tensor | None = None,  # [N, 3]
+    code: Tensor | None = None,  # [C]
+    resolution: int = 128,
+) -> Mesh:
+    """Extract the surface that a trained network gives one shape.
+
+    Args:
+        network: The trained network; it is evaluated in evaluation mode and left as it was.
+        kind: The implicit function it was trained on.
+        cloud: Input cloud for an encoder network, [N, 3] float32 on the network's device.
+        code: Code for an auto-decoder, [C] float32 on the network's device.
+        resolution: Cells per axis of the extraction grid over the bounding cube.
+
+    Raises:
+        ValueError: Not exactly the one of `cloud` and `code` that the network needs.
+        ExtractionError: The field never crosses the level, or is not finite.
+    """
+    wanted, given, other = ("cloud", cloud, code) if network.kind == "encoder" else ("code", code, cloud)
+    if given is None or other is not None:
+        raise ValueError(f"{wanted}: {network.name} needs a {wanted} and nothing else")
+    training = network.training
+    network.eval()
+    try:
+        with torch.no_grad():
+            latent = network.encode(given[None]) if network.kind == "encoder" else given[None]
+        return extract_mesh(network_field(network, latent, kind), resolution=resolution)
+    finally:
+        network.train(training)
+
+
+def reconstruct_shapes(
+    trained: TrainResult,
+    shapes: Sequence[Shape],
+    *,
+    resolution: int = 128,
+    search: CodeSearch | None = None,
+    search_points: int = 16_384,
+    seed: int = 0,
+) -> list[Reconstruction]:
+    """Reconstruct unseen shapes from what the protocol shows of them.
+
+    An encoder network sees a cloud of `config.cloud_size` surface points. For an auto-decoder a code is searched with
+    `search_points` points drawn by the strategy of its training, with their exact signed distances.
+
+    Args:
+        trained: The trained network.
+        shapes: The shapes; what is drawn from one depends on its name and `seed` alone.
+        resolution: Cells per axis of the extraction grid.
+        search: How codes are searched (auto-decoders).
+        search_points: Labelled points per shape (auto-decoders).
+        seed: Keys clouds, points and first codes.
+
+    Returns:
+        One entry per shape, in order. A field without a surface gives an entry without a mesh, not an error.
+    """
+    if not shapes:
+        return []
+    device = trained.network.device
+    clouds: list[Tensor | None] = [None] * len(shapes)
+    codes: list[Tensor | None] = [None] * len(shapes)
+    if trained.network.kind == "encoder":
+        clouds = [observe_cloud(shape, trained.config.cloud_size, seed=seed).to(device) for shape in shapes]
+    else:
+        seen = [observe_points(shape, trained.config.strategy, search_points, seed=seed) for shape in shapes]
+        points, signed_distance = (torch.stack(part).to(device) for part in zip(*seen, strict=True))
+        codes = list(infer_codes(trained.network, trained.kind, points, signed_distance, search, seed=seed))
+    return [
+        _attempt(trained, shape.name, cloud, code, resolution)
+        for shape, cloud, code in zip(shapes, clouds, codes, strict=True)
+    ]
+
+
+def observe_cloud(shape: Shape, count: int, *, seed: int = 0) -> Tensor:
+    """Return the cloud of `count` surface points that an encoder network sees of `shape`: [count, 3] float32."""
+    return Surface(shape.mesh).sample_surface(count, seed=derive_seed(seed, "observed cloud", shape.name)).points
+
+
+def observe_points(shape: Shape, strategy: str, count: int, *, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Return the labelled points an auto-decoder sees of `shape`: points [count, 3], signed distances [count]."""
+    seed = derive_seed(seed, "observed points", shape.name)
+    queries = sample_queries(Surface(shape.mesh), strategy, count, seed=seed)
+    return queries.points, queries.signed_distance
+
+
+def _attempt(
+    trained: TrainResult, name: str, cloud: Tensor | None, code: Tensor | None, resolution: int
+) -> Reconstruction:
+    try:
+        return Reconstruction(
+            name, reconstruct(trained.network, trained.kind, cloud=cloud, code=code, resolution=resolution)
+        )
+    except ExtractionError as error:
+        return Reconstruction(name, None, str(error))
