@@ -17,7 +17,7 @@ BUILD_FLAGS := -C cmake.define.PYIMPLICIT_CUDA_ARCHITECTURES=$(CUDA_ARCHITECTURE
 
 SOURCES := CMakeLists.txt pyproject.toml constraints.txt $(wildcard csrc/*)
 
-.PHONY: help install test lint types check study study-smoke wheels bench gpu-check sanitize clean
+.PHONY: help install test lint types check study study-tiny wheels bench gpu-check sanitize clean
 
 help:
 	@sed -n '3,6p' Makefile
@@ -44,10 +44,10 @@ types: install
 check: lint types test
 
 study: install
-	$(BIN)/pyimplicit study --scale tiny --out $(OUT)
+	$(BIN)/pyimplicit study --scale small --out $(OUT)
 
-study-smoke: install
-	$(BIN)/pyimplicit study --scale smoke --out runs/smoke
+study-tiny: install
+	$(BIN)/pyimplicit study --scale tiny --out runs/tiny
 
 # A wheel without and a wheel with CUDA, each imported and used in an environment of its own.
 wheels:

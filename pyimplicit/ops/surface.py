@@ -104,10 +104,12 @@ def build_bvh(
         raise ValueError(f"faces: expected between 1 and 2**30 faces, got {count}")
     if int(faces.min()) < 0 or int(faces.max()) >= vertices.shape[0]:
         raise ValueError(f"faces: expected indices in 0..{vertices.shape[0] - 1}, got {faces.min()}..{faces.max()}")
-    corners = vertices.double()[faces.long()]
-    center = (corners.amin((0, 1)) + corners.amax((0, 1))) / 2
-    triangles = (corners - center).float().reshape(count, 9).contiguous()
-    check_finite("vertices", triangles)
+    center = torch.empty(3, dtype=torch.float64)
+    triangles = torch.empty(count, 9)
+    _native.call(
+        "gather_corners", cpu, vertices.dtype, vertices=vertices.contiguous(), faces=faces.int().contiguous(),
+        count=count, center=center, corners=triangles,
+    )  # fmt: skip
     if float(triangles.abs().max()) > LARGEST_EXTENT:
         raise ValueError(f"vertices: expected a mesh smaller than {LARGEST_EXTENT:g}, got {triangles.abs().max()}")
     arrays: dict[str, Any] = _native.build_bvh(triangles)

@@ -1,0 +1,52 @@
+"""Studies: a matrix of runs over networks and sampling strategies, its records, tables, figures and report.
+
+Names are looked up when first used, so a worker process that needs only the engine does not wait for the rest.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pyimplicit.study.config import DataConfig, EvaluationConfig, RunSpec, StudyConfig, load_config
+    from pyimplicit.study.matrix import StudyResult, StudyStatus, run_study, study_status, write_report
+    from pyimplicit.study.records import Record, read_records
+    from pyimplicit.study.shapes import create_source
+    from pyimplicit.study.tables import StudyTable, build_table, csv_table, markdown_table, rich_tables
+
+_HOMES = {
+    "config": ("DataConfig", "EvaluationConfig", "RunSpec", "StudyConfig", "load_config"),
+    "matrix": ("StudyResult", "StudyStatus", "run_study", "study_status", "write_report"),
+    "records": ("Record", "read_records"),
+    "shapes": ("create_source",),
+    "tables": ("StudyTable", "build_table", "csv_table", "markdown_table", "rich_tables"),
+}
+
+__all__ = [
+    "DataConfig",
+    "EvaluationConfig",
+    "Record",
+    "RunSpec",
+    "StudyConfig",
+    "StudyResult",
+    "StudyStatus",
+    "StudyTable",
+    "build_table",
+    "create_source",
+    "csv_table",
+    "load_config",
+    "markdown_table",
+    "read_records",
+    "rich_tables",
+    "run_study",
+    "study_status",
+    "write_report",
+]
+
+
+def __getattr__(name: str) -> Any:
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f"{__name__}.{home}"), name)
+    raise AttributeError(f"module {__name__} has no attribute {name}")

@@ -1,0 +1,376 @@
+"""The configuration of a study: which runs it is made of, and everything that determines each of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pyimplicit import _native
+from pyimplicit.errors import ConfigError
+from pyimplicit.sampling import resolve_strategy
+from pyimplicit.study.scales import SCALES
+from pyimplicit.study.settings import (
+    canonical_json,
+    check_distinct,
+    check_keys,
+    check_list,
+    check_whole,
+    hint,
+    read_settings,
+)
+from pyimplicit.training import PAPER_DEFAULTS, TrainConfig, preset, search_preset
+
+# Written into every run's identity: raise it when the meaning of a run changes without a change of its configuration.
+RUN_FORMAT = 1
+
+# The fields a surface can be extracted from by marching cubes; an unsigned distance has no sign change to find.
+FIELDS = ("occ", "sdf", "tsdf")
+
+# The variants of each network, the default first.
+VARIANTS: dict[str, tuple[str | None, ...]] = {
+    "onet": (None,),
+    "convonet": ("3plane", "1plane", "grid32", "grid64"),
+    "deepsdf": (None,),
+}
+
+# The order of the paper's spectrum from uniform to surface, without the three hybrids that Figure 7 also leaves out.
+DEFAULT_STRATEGIES = ("uniform", "balanced_surface", "few_uniform_near_surface", "near_surface", "linear")
+
+# Fields of TrainConfig that the study itself decides; the rest may be overridden through `training`.
+_GOVERNED = ("network", "variant", "field", "strategy", "points_per_step", "seed", "device", "threads")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where the shapes come from and how many are used.
+
+    Args:
+        source: "procedural", "debian-cars" or "folder:PATH".
+        train: Number of training shapes.
+        test: Number of test shapes; no test shape shares its base mesh with a training shape. Those of "debian-cars"
+            are drawn from the four that the data layer keeps for tests.
+        seed: Seed of the procedural shapes and of the split.
+        resolution: Cells per axis of the grid that makes a mesh watertight; None takes the data layer's default.
+        root: Folder of the prepared shapes; None keeps them in the study's folder. Does not change any result.
+    """
+
+    source: str = "procedural"
+    train: int = 8
+    test: int = 2
+    seed: int = 0
+    resolution: int | None = None
+    root: str | None = None
+
+    def __post_init__(self) -> None:
+        kind, _, path = self.source.partition(":") if isinstance(self.source, str) else ("", "", "")
+        if kind not in ("procedural", "debian-cars", "folder") or (kind == "folder") != bool(path):
+            raise ConfigError(f"data.source: expected procedural, debian-cars or folder:PATH, got {self.source!r}")
+        check_whole("data.train", self.train, 1)
+        check_whole("data.test", self.test, 1)
+        check_whole("data.seed", self.seed, 0)
+        if self.resolution is not None:
+            check_whole("data.resolution", self.resolution, 8)
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """How a reconstruction is extracted and measured.
+
+    Args:
+        resolution: Cells per axis of the marching cubes grid over the bounding cube.
+        samples: Points drawn on each surface for Chamfer, F-Score and Normal Consistency.
+        iou_points: Points drawn in the cube for IoU.
+        threshold: Distance below which a point counts for the F-Score, in mesh units; the paper's is 0.015 (1.5%).
+        code_steps: Optimisation steps for the code of an unseen shape (auto-decoders); None takes the preset's.
+    """
+
+    resolution: int = 64
+    samples: int = 20_000
+    iou_points: int = 20_000
+    threshold: float = 0.015
+    code_steps: int | None = None
+
+    def __post_init__(self) -> None:
+        check_whole("evaluation.resolution", self.resolution, 8)
+        check_whole("evaluation.samples", self.samples, 100)
+        check_whole("evaluation.iou_points", self.iou_points, 100)
+        if not isinstance(self.threshold, float) or not 0.0 < self.threshold < 1.0:
+            raise ConfigError(f"evaluation.threshold: expected a number between 0 and 1, got {self.threshold!r}")
+        if self.code_steps is not None:
+            check_whole("evaluation.code_steps", self.code_steps, 1)
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """One run: a network, field, strategy, density and seed, with all that determines its result."""
+
+    network: str
+    variant: str | None
+    field: str
+    strategy: str
+    density: int
+    seed: int
+    data: DataConfig
+    evaluation: EvaluationConfig
+    training: dict[str, Any]  # a whole TrainConfig, as JSON values
+    search: dict[str, Any]  # a whole CodeSearch, as JSON values; without effect on encoder networks
+
+    def identity(self) -> dict[str, Any]:
+        """Everything that determines the result, as JSON values; where files are kept is left out."""
+        values = dataclasses.asdict(self)
+        del values["data"]["root"], values["training"]["save_every"], values["search"]["batch_size"]
+        return {"format": RUN_FORMAT, **values}
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of the identity, 64 hexadecimal digits."""
+        return hashlib.sha256(canonical_json(self.identity()).encode()).hexdigest()
+
+    @property
+    def name(self) -> str:
+        """A readable and unique folder name."""
+        network = self.network if self.variant is None else f"{self.network}-{self.variant}"
+        return f"{network}-{self.field}-{self.strategy}-n{self.density}-s{self.seed}-{self.hash[:10]}"
+
+    @property
+    def label(self) -> str:
+        """The name people read in progress lines."""
+        return f"{network_label(self.network, self.variant)} {self.field.upper()} {self.strategy}"
+
+    def train_config(self) -> TrainConfig:
+        """Return the training configuration of this run."""
+        return TrainConfig.from_dict(self.training)
+
+
+@dataclass(frozen=True)
+class StudyConfig:
+    """A matrix of runs: networks x fields x strategies x densities x seeds on one data set.
+
+    Args:
+        scale: Training presets to use, one of `SCALES`; `StudyConfig.at_scale` also takes data and evaluation from it.
+        networks: Names, a variant after a colon: "onet", "convonet:grid32", "deepsdf".
+        strategies: Names or paper symbols of sampling strategies; stored as names.
+        fields: "occ", "sdf", "tsdf". A list holds for every network, a mapping names networks; a network without an
+            entry is trained on the field it was published with.
+        seeds: One run per seed; tables show the mean.
+        densities: Query points per shape and step; empty takes the preset's.
+        data: The shapes.
+        evaluation: Extraction and metrics.
+        training: Overrides of `TrainConfig` fields, for every run, or under a network's name for its runs only. `tau`
+            reaches the runs that truncate.
+        device: "cpu" or "cuda"; "auto" becomes "cuda" where kernels and torch can both use a GPU, else "cpu".
+        threads: Torch threads of each process. Part of the identity, as it may change the last bits.
+        processes: Worker processes; 0 runs everything in the calling process. Does not change any result.
+
+    Raises:
+        ConfigError: A value that cannot be used; the message starts with the key.
+
+    Example:
+        >>> config = StudyConfig.at_scale("tiny", networks=["onet"], strategies=["S_UNI", "linear"])
+        >>> [run.strategy for run in config.runs()]
+        ['uniform', 'linear']
+    """
+
+    scale: str = "tiny"
+    networks: tuple[str, ...] = ("onet", "convonet:3plane", "deepsdf")
+    strategies: tuple[str, ...] = DEFAULT_STRATEGIES
+    fields: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    seeds: tuple[int, ...] = (0,)
+    densities: tuple[int, ...] = ()
+    data: DataConfig = field(default_factory=DataConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    training: dict[str, Any] = field(default_factory=dict)
+    device: str = "auto"
+    threads: int = 1
+    processes: int = 2
+
+    def __post_init__(self) -> None:
+        if self.scale not in SCALES:
+            raise ConfigError(f"scale: expected one of {', '.join(SCALES)}, got {self.scale!r}")
+        names = tuple(":".join(filter(None, split_network(name))) for name in check_list("networks", self.networks))
+        object.__setattr__(self, "networks", check_distinct("networks", names))
+        object.__setattr__(self, "strategies", check_distinct("strategies", _strategy_names(self.strategies)))
+        object.__setattr__(self, "fields", _fields_by_network(self.fields, names))
+        for key, minimum in (("seeds", 0), ("densities", 1)):
+            values = check_list(key, getattr(self, key), may_be_empty=key == "densities")
+            object.__setattr__(
+                self, key, check_distinct(key, tuple(check_whole(key, value, minimum) for value in values))
+            )
+        if self.device not in ("auto", "cpu", "cuda"):
+            raise ConfigError(f"device: expected auto, cpu or cuda, got {self.device!r}")
+        if self.device == "auto":
+            object.__setattr__(self, "device", "cuda" if _native.cuda_status()[0] else "cpu")
+        check_whole("threads", self.threads, 1)
+        check_whole("processes", self.processes, 0)
+        _check_training(self.training)
+        self.runs()  # a combination that no TrainConfig accepts fails here, not hours later
+
+    @classmethod
+    def at_scale(cls, scale: str, **overrides: Any) -> StudyConfig:
+        """Build the study of a scale with single values overridden; `data` and `evaluation` may be partial."""
+        return cls.from_dict({"scale": scale, **overrides})
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> StudyConfig:
+        """Build from plain values, as read from YAML or JSON; what is missing comes from the scale.
+
+        Raises:
+            ConfigError: An unknown key, or a value that cannot be used.
+        """
+        if not isinstance(values, Mapping):
+            raise ConfigError(f"study configuration: expected a mapping, got {type(values).__name__}")
+        check_keys("", values, cls)
+        scale = values.get("scale", "tiny")
+        if not isinstance(scale, str) or scale not in SCALES:
+            raise ConfigError(f"scale: expected one of {', '.join(SCALES)}, got {scale!r}")
+        merged: dict[str, Any] = {**SCALES[scale], **values, "scale": scale}
+        for key, part in (("data", DataConfig), ("evaluation", EvaluationConfig)):
+            given = merged.get(key, {})
+            if isinstance(given, part):
+                continue
+            if not isinstance(given, Mapping):
+                raise ConfigError(f"{key}: expected a mapping, got {given!r}")
+            check_keys(f"{key}.", given, part)
+            merged[key] = part(**{**SCALES[scale].get(key, {}), **given})
+        return cls(**merged)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values: what `from_dict` reads and what is written beside the results."""
+        plain: dict[str, Any] = json.loads(canonical_json(dataclasses.asdict(self)))
+        return plain
+
+    def identity(self) -> dict[str, Any]:
+        """Return the part of `as_dict` that determines the results."""
+        plain = self.as_dict()
+        del plain["processes"], plain["data"]["root"]
+        return plain
+
+    def runs(self) -> list[RunSpec]:
+        """Every run of the matrix, in the order of the table."""
+        runs = []
+        for entry in self.networks:
+            network, variant = split_network(entry)
+            for name in self.fields.get(network, (PAPER_DEFAULTS[network][0],)):
+                for strategy in self.strategies:
+                    for density in self.densities or (None,):
+                        runs += [self._run(network, variant, name, strategy, density, seed) for seed in self.seeds]
+        return runs
+
+    def _run(
+        self, network: str, variant: str | None, name: str, strategy: str, density: int | None, seed: int
+    ) -> RunSpec:
+        base = preset(network, self.scale)
+        general = {key: value for key, value in self.training.items() if key not in VARIANTS}
+        overrides = {**general, **self.training.get(network, {})}
+        if name != "tsdf":
+            overrides.pop("tau", None)
+        changes = {
+            **overrides,
+            "variant": variant,
+            "field": name,
+            "strategy": strategy,
+            "points_per_step": density if density is not None else base.points_per_step,
+            "seed": seed,
+            "device": self.device,
+            "threads": self.threads,
+        }
+        try:
+            config = dataclasses.replace(base, **changes)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"training.{error}") from error
+        training = json.loads(canonical_json(config.to_dict()))
+        search = dataclasses.asdict(search_preset(self.scale))
+        if self.evaluation.code_steps is not None:
+            search["steps"] = self.evaluation.code_steps
+        return RunSpec(
+            network=network,
+            variant=variant,
+            field=name,
+            strategy=strategy,
+            density=config.points_per_step,
+            seed=seed,
+            data=self.data,
+            evaluation=self.evaluation,
+            training=training,
+            search=search,
+        )
+
+
+def load_config(path: str | Path) -> StudyConfig:
+    """Read a study configuration from a YAML or JSON file.
+
+    Raises:
+        ConfigError: The file is missing or not YAML, or a value cannot be used.
+    """
+    return StudyConfig.from_dict(read_settings(path))
+
+
+def split_network(entry: str) -> tuple[str, str | None]:
+    """Split "convonet:grid32" into name and variant, the default variant where none is named.
+
+    Raises:
+        ConfigError: An unknown network or variant.
+    """
+    name, _, variant = entry.partition(":") if isinstance(entry, str) else (str(entry), "", "")
+    if name not in VARIANTS:
+        raise ConfigError(f"networks: expected one of {', '.join(VARIANTS)}, got {entry!r}{hint(name, VARIANTS)}")
+    known = VARIANTS[name]
+    if not variant:
+        return name, known[0]
+    if variant not in known:
+        wanted = ", ".join(v for v in known if v) or "none"
+        raise ConfigError(f"networks: expected a variant of {name} ({wanted}), got {variant!r}")
+    return name, variant
+
+
+_LABELS = {"onet": "ONet", "convonet": "ConvONet", "deepsdf": "DeepSDF"}
+
+
+def network_label(network: str, variant: str | None) -> str:
+    """Return the network's name as its authors write it, with a variant that is not the default."""
+    label = _LABELS.get(network, network)
+    return label if variant in (None, VARIANTS.get(network, (None,))[0]) else f"{label} {variant}"
+
+
+def _strategy_names(values: object) -> tuple[str, ...]:
+    try:
+        return tuple(resolve_strategy(value).name for value in check_list("strategies", values))
+    except (TypeError, ValueError) as error:
+        raise error if isinstance(error, ConfigError) else ConfigError(f"strategies: {error}") from error
+
+
+def _fields_by_network(fields: object, entries: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+    networks = list(dict.fromkeys(split_network(entry)[0] for entry in entries))
+    if isinstance(fields, (list, tuple)):
+        fields = dict.fromkeys(networks, fields)
+    if not isinstance(fields, Mapping):
+        raise ConfigError(f"fields: expected a list or a mapping from networks to lists, got {fields!r}")
+    result = {}
+    for network, names in fields.items():
+        if network not in networks:
+            raise ConfigError(f"fields: expected networks of this study ({', '.join(networks)}), got {network!r}")
+        listed = check_list(f"fields.{network}", [names] if isinstance(names, str) else names)
+        for name in listed:
+            if name not in FIELDS:
+                raise ConfigError(f"fields.{network}: expected one of {', '.join(FIELDS)}, got {name!r}")
+        result[network] = check_distinct(f"fields.{network}", listed)
+    return result
+
+
+def _check_training(overrides: object) -> None:
+    if not isinstance(overrides, Mapping):
+        raise ConfigError(f"training: expected a mapping, got {overrides!r}")
+    for key, value in overrides.items():
+        if key in VARIANTS:
+            if not isinstance(value, Mapping) or any(name in VARIANTS for name in value):
+                raise ConfigError(f"training.{key}: expected a mapping of training settings, got {value!r}")
+            _check_training(value)
+        elif key in _GOVERNED:
+            raise ConfigError(f"training.{key}: set by the study itself, through its own keys")
+        else:
+            check_keys("training.", {key: value}, TrainConfig)

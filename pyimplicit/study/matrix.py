@@ -1,0 +1,293 @@
+"""A whole study: prepare the shapes once, carry out the runs that are missing, write table, figures and report.
+
+The folder of a study:
+
+    study.json        the configuration; a folder serves one study only
+    data/             prepared shapes, unless the configuration keeps them elsewhere
+    shapes.json       which shapes are trained and tested on, with a hash of their meshes
+    runs/NAME/        one run: configuration, checkpoint, losses, reconstructed meshes and, last of all, record.json
+    records.jsonl     all records, in the order of the table
+    table.*, *.csv, figures/, report.md
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pyimplicit import _native
+from pyimplicit.atomic import remove_leftovers
+from pyimplicit.data import Shape
+from pyimplicit.errors import ConfigError, StudyError
+from pyimplicit.geometry import Surface
+from pyimplicit.info import versions
+from pyimplicit.study.config import RunSpec, StudyConfig
+from pyimplicit.study.engine import Job, Outcome, Report, run_jobs
+from pyimplicit.study.files import FileLock, read_json, write_json
+from pyimplicit.study.progress import StudyProgress, create_progress
+from pyimplicit.study.records import CRASHED, ERROR, Record, failure, read_record, write_records
+from pyimplicit.study.report import write_outputs
+from pyimplicit.study.runs import RECORD_FILE, RunTask, execute_run, run_machine
+from pyimplicit.study.settings import differing_keys
+from pyimplicit.study.shapes import study_shapes
+from pyimplicit.study.tables import StudyTable, build_table
+from pyimplicit.training.examples import digest_shapes
+
+CONFIG_FILE = "study.json"
+LOCK_FILE = "study.lock"
+SHAPES_FILE = "shapes.json"
+RECORDS_FILE = "records.jsonl"
+# Raised when the layout of a study's folder changes.
+FOLDER_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class StudyResult:
+    """A finished study.
+
+    Args:
+        config: Its configuration.
+        out: Its folder.
+        records: One record for each run, in the order of the table.
+        table: The main table.
+        report: Path of the report.
+    """
+
+    config: StudyConfig
+    out: Path
+    records: list[Record]
+    table: StudyTable
+    report: Path
+
+    @property
+    def broken(self) -> list[Record]:
+        """The runs that ended by an error or a crash, rather than by what their strategy did to the network."""
+        return [record for record in self.records if record.status in (ERROR, CRASHED)]
+
+
+@dataclass(frozen=True)
+class StudyStatus:
+    """How far a study has got."""
+
+    config: StudyConfig
+    total: int
+    records: list[Record]
+    running: bool
+
+
+def run_study(
+    config: StudyConfig,
+    out: str | os.PathLike[str],
+    progress: bool | StudyProgress = True,
+    *,
+    retry: bool = False,
+    execute: Callable[[Any, Report], Record] = execute_run,
+) -> StudyResult:
+    """Run a study, or what is left of one, and write its table, figures and report.
+
+    It may be killed at any moment. Started again with the same configuration it goes on, and ends with the records of
+    a study that was never interrupted, whatever the number of processes; only timings and memory differ.
+
+    Args:
+        config: The study.
+        out: Its folder; created if missing.
+        progress: True shows bars (lines, where there is no terminal), False nothing; or an object of one's own.
+        retry: Carry out again the runs that ended by an error or a crash.
+        execute: What carries out one run; a module-level function.
+
+    Returns:
+        Records, table and the path of the report.
+
+    Raises:
+        StudyError: The folder belongs to another configuration, is no study's, or another process works in it.
+        ConfigError: The configured device is not there.
+        DataError: The shapes cannot be had.
+    """
+    folder = Path(out)
+    _check_device(config)
+    _check_folder(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    busy = f"{folder}: another study is running here (process {{pid}})"
+    with FileLock(folder / LOCK_FILE, busy=busy):
+        _compare(folder, config)
+        remove_leftovers(folder)
+        with create_progress(progress) as watcher:
+            records, surface = _carry_out(folder, config, watcher, retry, execute)
+        write_records(folder / RECORDS_FILE, records)
+        report = write_outputs(folder, config, records, surface)
+    return StudyResult(config, folder, records, build_table(records), report)
+
+
+def _carry_out(
+    folder: Path, config: StudyConfig, watcher: StudyProgress, retry: bool, execute: Callable[[Any, Report], Record]
+) -> tuple[list[Record], Surface]:
+    """Do what is left to do; returns all records in the order of the table, and a test shape for the pictures."""
+    data_root = _data_root(folder, config)
+    train_shapes, test_shapes = study_shapes(config.data, data_root, watcher.preparing)
+    # Only now is the folder this study's: a source that is not there leaves nothing to clear away.
+    _claim(folder, config)
+    _pin_shapes(folder, train_shapes, test_shapes)
+    specs = config.runs()
+    records = {spec.hash: _finished(folder, spec, retry) for spec in specs}
+    missing = [spec for spec in specs if records[spec.hash] is None]
+    watcher.begin(len(specs), len(specs) - len(missing))
+    jobs = [Job(spec.name, RunTask(spec, str(_run_folder(folder, spec)), data_root)) for spec in missing]
+    outcomes = run_jobs(jobs, execute, watcher, processes=config.processes, settle=_with_record)
+    records |= {spec.hash: outcome.result for spec, outcome in zip(missing, outcomes, strict=True)}
+    return [record for record in records.values() if record is not None], Surface(test_shapes[0].mesh)
+
+
+def study_status(out: str | os.PathLike[str]) -> StudyStatus:
+    """How far the study in a folder has got, whether it is running or not.
+
+    Raises:
+        StudyError: The folder holds no study.
+    """
+    folder = Path(out)
+    config = read_config(folder)
+    specs = config.runs()
+    found = [_finished(folder, spec, retry=False) for spec in specs]
+    try:
+        with FileLock(folder / LOCK_FILE):
+            running = False
+    except StudyError:
+        running = True
+    return StudyStatus(config, len(specs), [record for record in found if record is not None], running)
+
+
+def write_report(out: str | os.PathLike[str]) -> Path:
+    """Write tables, figures and report of the runs finished so far; returns the path of the report.
+
+    Raises:
+        StudyError: The folder holds no study, or no run is finished.
+    """
+    folder = Path(out)
+    status = study_status(folder)
+    if not status.records:
+        raise StudyError(f"{folder}: no run is finished yet")
+    _, test_shapes = study_shapes(status.config.data, _data_root(folder, status.config))
+    return write_outputs(folder, status.config, status.records, Surface(test_shapes[0].mesh))
+
+
+def read_config(folder: Path) -> StudyConfig:
+    """Return the configuration of the study in a folder.
+
+    Raises:
+        StudyError: The folder holds no study, or one of another version.
+    """
+    path = folder / CONFIG_FILE
+    if not path.is_file():
+        raise StudyError(f"{folder}: not the folder of a study (no {CONFIG_FILE})")
+    values = read_json(path)
+    try:
+        return StudyConfig.from_dict(values["config"])
+    except (ConfigError, KeyError, TypeError) as error:
+        raise StudyError(f"{path}: not a configuration of this version: {error}") from error
+
+
+def _check_device(config: StudyConfig) -> None:
+    if config.device == "cuda":
+        usable, reason = _native.cuda_status()
+        if not usable:
+            raise ConfigError(f"device: cuda cannot be used here: {reason}")
+
+
+def _check_folder(folder: Path) -> None:
+    """Refuse a folder that is neither empty nor a study's, before anything is written into it."""
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise StudyError(f"{folder}: expected a folder, got a file")
+    # A study that ended before it wrote its configuration leaves its lock, shapes and perhaps a temporary file.
+    ours = {LOCK_FILE, CONFIG_FILE, *(["data"] if (folder / LOCK_FILE).exists() else [])}
+    others = [entry.name for entry in folder.iterdir() if entry.name not in ours and not entry.name.endswith(".tmp")]
+    if others and not (folder / CONFIG_FILE).exists():
+        raise StudyError(f"{folder}: not the folder of a study and not empty (it holds {sorted(others)[0]})")
+
+
+def _claim(folder: Path, config: StudyConfig) -> None:
+    """Write the configuration into a new folder."""
+    if not (folder / CONFIG_FILE).exists():
+        write_json(folder / CONFIG_FILE, _content(config))
+
+
+def _content(config: StudyConfig) -> dict[str, Any]:
+    return {"format": FOLDER_FORMAT, "pyimplicit": versions()["pyimplicit"], "config": config.as_dict()}
+
+
+def _compare(folder: Path, config: StudyConfig) -> None:
+    """Refuse a folder that another configuration has claimed."""
+    path = folder / CONFIG_FILE
+    if not path.exists():
+        return
+    theirs = read_json(path)
+    if not isinstance(theirs, dict) or not isinstance(theirs.get("config"), dict):
+        raise StudyError(f"{path}: damaged")
+    keys = differing_keys(_identity(_content(config)), _identity(theirs))
+    if keys:
+        raise StudyError(
+            f"{folder}: holds a study of another configuration, differing in {', '.join(keys)}; choose another folder"
+        )
+
+
+def _pin_shapes(folder: Path, train: Sequence[Shape], test: Sequence[Shape]) -> None:
+    """Write down which meshes the study is made with, or see that they are still the same ones."""
+    path = folder / SHAPES_FILE
+    ours = {side: _fingerprint(shapes) for side, shapes in (("train", train), ("test", test))}
+    if not path.exists():
+        write_json(path, ours)
+    elif read_json(path) != ours:
+        raise StudyError(
+            f"{folder}: its shapes are not those it was begun with; choose another folder, or bring them back"
+        )
+
+
+def _fingerprint(shapes: Sequence[Shape]) -> dict[str, Any]:
+    return {"names": [shape.name for shape in shapes], "meshes": digest_shapes(shapes)}
+
+
+def _identity(content: dict[str, Any]) -> dict[str, Any]:
+    """Return the configuration without what changes no result, as `StudyConfig.identity`; versions included."""
+    config = {key: value for key, value in content["config"].items() if key != "processes"}
+    config["data"] = {key: value for key, value in dict(config.get("data", {})).items() if key != "root"}
+    return {**{key: value for key, value in content.items() if key != "config"}, **config}
+
+
+def _data_root(folder: Path, config: StudyConfig) -> str:
+    return config.data.root or str(folder / "data")
+
+
+def _run_folder(folder: Path, spec: RunSpec) -> Path:
+    return folder / "runs" / spec.name
+
+
+def _finished(folder: Path, spec: RunSpec, retry: bool) -> Record | None:
+    """Return the record of a run that is finished, or None."""
+    path = _run_folder(folder, spec) / RECORD_FILE
+    if not path.exists():
+        return None
+    record = read_record(path)
+    if record.run != spec.hash:
+        raise StudyError(f"{path}: the record of another run")
+    if retry and record.status in (ERROR, CRASHED):
+        path.unlink()
+        return None
+    return record
+
+
+def _with_record(outcome: Outcome) -> Outcome:
+    """Give a run that raised or crashed its record, so that it is not carried out again."""
+    if outcome.reason is None:
+        return outcome
+    task: RunTask = outcome.job.payload
+    folder = Path(task.folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    status = CRASHED if outcome.crashed else ERROR
+    facts: dict[str, Any] = {"versions": versions(), "machine": run_machine(task.spec.training["device"])}
+    record = failure(task.spec, status, outcome.reason, **facts)
+    write_json(folder / RECORD_FILE, dataclasses.asdict(record))
+    return dataclasses.replace(outcome, result=record)

@@ -1,0 +1,187 @@
+"""One run of a study: train, reconstruct the test shapes, measure them, write the record as the last act."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pyimplicit.atomic import remove_leftovers
+from pyimplicit.data import Shape
+from pyimplicit.errors import TrainingError
+from pyimplicit.evaluation import Reference, evaluate
+from pyimplicit.geometry.files import save_mesh
+from pyimplicit.info import machine, versions
+from pyimplicit.study.config import DataConfig, EvaluationConfig, RunSpec
+from pyimplicit.study.engine import Report
+from pyimplicit.study.files import FileLock, write_json
+from pyimplicit.study.records import COLLAPSED, DIVERGED, Record, failure, read_record, success
+from pyimplicit.study.shapes import study_shapes
+from pyimplicit.training import CodeSearch, Reconstruction, TrainResult, reconstruct_shapes, train
+
+RECORD_FILE = "record.json"
+
+# Share of a run's time that training takes, for the progress bar alone.
+_TRAINING_SHARE = 0.8
+
+# Seconds to wait for another process that still works in the run's folder: the worker of a study that was killed
+# needs a moment to notice.
+_LOCK_PATIENCE = 30.0
+
+
+@dataclass(frozen=True)
+class RunTask:
+    """What a worker needs for one run."""
+
+    spec: RunSpec
+    folder: str
+    data_root: str
+
+
+def execute_run(task: RunTask, report: Report) -> Record:
+    """Carry out a run, or what is left of it, and write its record.
+
+    A loss that is not finite and a network without any surface are results: they give a record of a failed run. Every
+    other error is raised.
+
+    Args:
+        task: The run and its folder.
+        report: Called with the fraction done and what is being done.
+
+    Returns:
+        The record, which `record.json` in the run's folder then also holds.
+    """
+    folder = Path(task.folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / "run.lock", patience=_LOCK_PATIENCE):
+        if (folder / RECORD_FILE).exists():  # finished by the worker of a killed study while this one waited
+            return read_record(folder / RECORD_FILE)
+        remove_leftovers(folder)
+        remove_leftovers(folder / "meshes")
+        threads = torch.get_num_threads()
+        torch.set_num_threads(task.spec.training["threads"])
+        try:
+            record = _carry_out(task.spec, folder, task.data_root, report)
+        finally:
+            torch.set_num_threads(threads)
+        write_json(folder / RECORD_FILE, dataclasses.asdict(record))
+    return record
+
+
+def run_machine(device: str) -> dict[str, Any]:
+    """Return the machine as records tell it, with the name of the CUDA device if one is used."""
+    used = torch.cuda.get_device_name() if device.startswith("cuda") else "cpu"
+    return {**machine(), "device": used}
+
+
+def _carry_out(spec: RunSpec, folder: Path, data_root: str, report: Report) -> Record:
+    clock = _Clock()
+    cuda = spec.training["device"].startswith("cuda")
+    if cuda:
+        torch.cuda.reset_peak_memory_stats()
+    shapes, references = _data(spec.data, spec.evaluation, data_root)
+    facts: dict[str, Any] = {"versions": versions(), "machine": run_machine(spec.training["device"])}
+
+    def progress(step: int, steps: int, loss: float) -> None:
+        report(_TRAINING_SHARE * step / steps, f"training {step}/{steps}, loss {loss:.4f}")
+
+    try:
+        with clock.phase("train"):
+            trained = train(spec.train_config(), shapes, folder, progress=progress)
+        clock.seconds["train"] = trained.seconds  # interrupted calls included
+        report(_TRAINING_SHARE, "reconstructing")
+        with clock.phase("reconstruct"):
+            found = _reconstruct(spec, trained, [shape for shape, _ in references])
+    except TrainingError as error:
+        return failure(spec, DIVERGED, str(error), timings=clock.seconds, memory=_memory(cuda), **facts)
+    scores = []
+    with clock.phase("evaluate"):
+        for index, ((_, reference), one) in enumerate(zip(references, found, strict=True)):
+            done = 0.5 + 0.5 * index / len(found)
+            report(_TRAINING_SHARE + (1 - _TRAINING_SHARE) * done, f"measuring {index + 1}/{len(found)}")
+            scores.append(_measure(one, reference, spec.evaluation.threshold))
+            if one.mesh is not None:
+                (folder / "meshes").mkdir(exist_ok=True)
+                save_mesh(one.mesh, folder / "meshes" / f"{_file_name(index, one.name)}.ply")
+    facts |= {"training": _training_facts(trained), "timings": clock.seconds, "memory": _memory(cuda)}
+    if all(one.mesh is None for one in found):
+        reason = f"no surface in any of {len(found)} test shapes: {found[0].reason}"
+        return failure(spec, COLLAPSED, reason, scores=scores, **facts)
+    return success(spec, scores, **facts)
+
+
+@lru_cache(maxsize=2)
+def _data(
+    data: DataConfig, evaluation: EvaluationConfig, root: str
+) -> tuple[tuple[Shape, ...], tuple[tuple[Shape, Reference], ...]]:
+    """Read training shapes, and test shapes with what they are measured by; a worker does so once for all its runs."""
+    train_shapes, test_shapes = study_shapes(data, root)
+    counts = (evaluation.samples, evaluation.iou_points, data.seed)
+    return tuple(train_shapes), tuple((shape, Reference.from_mesh(shape.mesh, *counts)) for shape in test_shapes)
+
+
+def _reconstruct(spec: RunSpec, trained: TrainResult, shapes: list[Shape]) -> list[Reconstruction]:
+    # Inputs are keyed by the seed of the data, so all runs of a study see the same clouds.
+    return reconstruct_shapes(
+        trained,
+        shapes,
+        resolution=spec.evaluation.resolution,
+        search=CodeSearch(**spec.search),
+        seed=spec.data.seed,
+    )
+
+
+def _measure(found: Reconstruction, reference: Reference, threshold: float) -> dict[str, Any]:
+    scores = evaluate(found.mesh, reference, thresholds=(threshold,))
+    return {"shape": found.name, **scores.as_dict(), "reason": found.reason or scores.reason}
+
+
+def _training_facts(trained: TrainResult) -> dict[str, Any]:
+    parameters = sum(parameter.numel() for parameter in trained.network.parameters())
+    last = trained.losses[-max(1, len(trained.losses) // 20) :]
+    return {
+        "steps": trained.steps,
+        "first_loss": trained.losses[0],
+        "last_loss": sum(last) / len(last),  # mean of the last twentieth: single losses are noisy
+        "parameters": parameters,
+    }
+
+
+def _file_name(index: int, name: str) -> str:
+    safe = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in name)
+    return f"{index:03d}-{safe}"
+
+
+def _memory(cuda: bool) -> dict[str, float]:
+    """Peak memory in bytes: of the worker process over all its runs so far, and of this run on the CUDA device."""
+    found: dict[str, float] = {}
+    if sys.platform != "win32":
+        import resource
+
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        found["process_peak"] = float(peak if sys.platform == "darwin" else peak * 1024)
+    if cuda:
+        found["cuda_peak_allocated"] = float(torch.cuda.max_memory_allocated())
+        found["cuda_peak_reserved"] = float(torch.cuda.max_memory_reserved())
+    return found
+
+
+class _Clock:
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = time.perf_counter() - start
