@@ -12,6 +12,7 @@
 #include "linear_weights.h"
 #include "parallel.h"
 #include "random.h"
+#include "rays.h"
 #include "surface_run.h"
 
 namespace pyimplicit {
@@ -88,6 +89,17 @@ void winding_number(Array<const T> points, int64_t count, Array<const int32_t> l
                     Array<const double> center, double beta, bool plain, Array<T> out, Executor executor) {
   const Bvh bvh = {nullptr, links, moments, leaf_first, frames, triangles, center};
   run_winding_number(WindingNumber<T>{points, bvh, beta, out}, count, plain, executor);
+}
+
+// ---- rays.h
+
+template <typename T>
+void cast_rays(Array<const T> origins, Array<const T> directions, int64_t count, Array<const float> bounds,
+               Array<const int32_t> links, Array<const int32_t> leaf_first, Array<const float> triangles,
+               Array<const double> center, bool any, Array<T> t, Array<int32_t> slot, Array<T> barycentric,
+               Executor executor) {
+  const Bvh bvh = {bounds, links, nullptr, leaf_first, nullptr, triangles, center};
+  parallel_for(count, CastRays<T>{origins, directions, bvh, any, t, slot, barycentric}, executor, 64);
 }
 
 // ---- random.h, linear_weights.h
@@ -214,6 +226,9 @@ void define_for_type(py::module_& m, const std::string& type) {
   define(m, name("winding_number").c_str(), &winding_number<T>,
          {"points", "count", "links", "moments", "leaf_first", "frames", "triangles", "center", "beta", "plain", "out",
           "executor"});
+  define(m, name("cast_rays").c_str(), &cast_rays<T>,
+         {"origins", "directions", "count", "bounds", "links", "leaf_first", "triangles", "center", "any", "t", "slot",
+          "barycentric", "executor"});
   define(m, name("uniform").c_str(), &uniform<T>,
          {"count", "seed", "shape", "step", "purpose", "low", "high", "values", "executor"});
   define(m, name("normal").c_str(), &normal<T>, {"count", "seed", "shape", "step", "purpose", "values", "executor"});

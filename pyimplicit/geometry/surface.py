@@ -12,7 +12,7 @@ from pyimplicit import ops
 from pyimplicit.checks import check_choice
 from pyimplicit.geometry.mesh import Mesh, MeshReport, inspect_mesh, merge_vertices
 from pyimplicit.geometry.pseudonormals import angle_weighted_pseudonormals
-from pyimplicit.ops import ClosestPoint, RandomStream, SurfaceBVH
+from pyimplicit.ops import ClosestPoint, RandomStream, RayHits, SurfaceBVH
 
 SIGNS = ("auto", "pseudonormal", "winding")
 
@@ -177,6 +177,18 @@ class Surface:
         if sign == "winding":
             return self.winding_number(points) > 0.5
         return self.signed_distance(points.detach(), sign) < 0
+
+    def cast_rays(self, origins: Tensor, directions: Tensor, *, any_hit: bool = False) -> RayHits:
+        """Where each ray `origins` [N, 3] + t `directions` [N, 3] first meets the surface, from either side.
+
+        Arguments and errors as `pyimplicit.ops.cast_rays`.
+
+        Example:
+            >>> surface = Surface(torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 1, 0]]), torch.tensor([[0, 1, 2]]))
+            >>> surface.cast_rays(torch.tensor([[0.2, 0.2, 1.0]]), torch.tensor([[0.0, 0.0, 1.0]])).hit
+            tensor([False])
+        """
+        return ops.cast_rays(origins, directions, self._bvh, any_hit=any_hit)
 
     def sample_surface(self, count: int, seed: int | RandomStream = 0) -> SurfaceSamples:
         """Points distributed evenly over the area, with their faces and normals.

@@ -4,6 +4,7 @@ from pyimplicit.ops.distance_mask import CloudGrid, build_cloud_grid, distance_m
 from pyimplicit.ops.interpolation import sample_grids, sample_planes
 from pyimplicit.ops.linear_weights import linear_weights, sample_surface, weighted_choice
 from pyimplicit.ops.random import RandomStream, normal, uniform
+from pyimplicit.ops.rays import RayHits, cast_rays
 from pyimplicit.ops.surface import (
     ClosestPoint,
     SurfaceBVH,
@@ -18,9 +19,11 @@ __all__ = [
     "ClosestPoint",
     "CloudGrid",
     "RandomStream",
+    "RayHits",
     "SurfaceBVH",
     "build_bvh",
     "build_cloud_grid",
+    "cast_rays",
     "closest_point",
     "distance_mask",
     "linear_weights",

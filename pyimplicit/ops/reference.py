@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn.functional import grid_sample
 
 from pyimplicit.ops.random import RandomStream
+from pyimplicit.ops.rays import RayHits
 from pyimplicit.ops.surface import ClosestPoint
 
 # Pairs of a point and a triangle (or cloud point) looked at in one go: bounds the memory of brute force.
@@ -62,6 +63,33 @@ def signed_distance(
     """Twin of `pyimplicit.ops.signed_distance`, whose sign is always that of the winding number."""
     distance = unsigned_distance(points, vertices, faces)
     return torch.where(winding_number(points.detach(), vertices, faces) > 0.5, -distance, distance)
+
+
+def cast_rays(
+    origins: Tensor,  # [N, 3]
+    directions: Tensor,  # [N, 3]
+    vertices: Tensor,  # [V, 3]
+    faces: Tensor,  # [F, 3]
+) -> RayHits:
+    """Twin of `pyimplicit.ops.cast_rays`, by Cramer's rule over all pairs: a ray along an edge may slip through."""
+    a, b, c = vertices.double()[faces.long()].unbind(1)  # [F, 3] each
+    e1, e2 = b - a, c - a
+    o, d = origins.double().unsqueeze(1), directions.double().unsqueeze(1)  # [N, 1, 3]
+    across = torch.linalg.cross(d, e2.unsqueeze(0).expand(len(origins), -1, -1), dim=2)
+    determinant = (across * e1).sum(2)
+    arm = o - a
+    v = (arm * across).sum(2) / determinant
+    turned = torch.linalg.cross(arm, e1.unsqueeze(0).expand(len(origins), -1, -1), dim=2)
+    w = (d * turned).sum(2) / determinant
+    t = (e2 * turned).sum(2) / determinant
+    met = (determinant != 0) & (v >= 0) & (w >= 0) & (v + w <= 1) & (t >= 0)
+    first, face = torch.where(met, t, torch.inf).min(1)
+    rows = torch.arange(len(origins))
+    weights = torch.stack((1 - v - w, v, w), 2)[rows, face]
+    hit = first.isfinite()
+    return RayHits(
+        first.to(origins.dtype), torch.where(hit, face, -1), torch.where(hit.unsqueeze(1), weights, 0).to(origins.dtype)
+    )
 
 
 def winding_number(

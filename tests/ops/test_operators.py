@@ -60,6 +60,7 @@ def calls(device: torch.device) -> dict[str, Callable[[], Any]]:
         "unsigned_distance": lambda: ops.unsigned_distance(points.detach(), bvh),
         "signed_distance": signed,
         "winding_number": lambda: ops.winding_number(points.detach(), bvh),
+        "cast_rays": lambda: _ray_tensors(ops.cast_rays(points.detach(), 1 + points.detach(), bvh)),
         "sample_grids": sampled_grids,
         "sample_planes": sampled_planes,
         "linear_weights": weighted,
@@ -70,6 +71,10 @@ def calls(device: torch.device) -> dict[str, Callable[[], Any]]:
         "uniform": lambda: ops.uniform(5000, stream, device=device),
         "normal": lambda: ops.normal(5000, stream, device=device),
     }
+
+
+def _ray_tensors(hits: ops.RayHits) -> tuple[Tensor, ...]:
+    return hits.t, hits.face, hits.barycentric
 
 
 NAMES = list(calls(torch.device("cpu")))
