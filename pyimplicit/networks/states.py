@@ -39,7 +39,8 @@ def save_network(network: Network, path: str | os.PathLike[str]) -> None:
         OSError: The folder is missing or cannot be written.
 
     Example:
-        >>>         >>> from pyimplicit.networks import create
+        >>> import tempfile
+        >>> from pyimplicit.networks import create
         >>> network = create("onet", code_size=4, hidden_size=4, decoder_size=4)
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     save_network(network, f"{folder}/onet.safetensors")

@@ -110,6 +110,7 @@ def build_bvh(
         "gather_corners", cpu, vertices.dtype, vertices=vertices.contiguous(), faces=faces.int().contiguous(),
         count=count, center=center, corners=triangles,
     )  # fmt: skip
+    check_finite("vertices", triangles)
     if float(triangles.abs().max()) > LARGEST_EXTENT:
         raise ValueError(f"vertices: expected a mesh smaller than {LARGEST_EXTENT:g}, got {triangles.abs().max()}")
     arrays: dict[str, Any] = _native.build_bvh(triangles)
