@@ -210,7 +210,7 @@ def face_components(mesh: Mesh) -> NDArray[np.int64]:
     face_of = order % len(faces)
     one, other = face_of[:-1][same], face_of[1:][same]
     graph = coo_matrix((np.ones(len(one), dtype=np.int8), (one, other)), shape=(len(faces),) * 2)
-    labels = connected_components(graph, directed=False)[1]
+    labels: NDArray[Any] = connected_components(graph, directed=False)[1]
     _, first, labels = np.unique(labels, return_index=True, return_inverse=True)
     rank = np.empty(len(first), dtype=np.int64)
     rank[np.argsort(first)] = np.arange(len(first))
