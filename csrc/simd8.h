@@ -18,6 +18,13 @@ inline F8 max8(F8 a, F8 b) { return F8(_mm256_max_ps(__m256(a), __m256(b))); }
 inline F8 sqrt8(F8 a) { return F8(_mm256_sqrt_ps(__m256(a))); }
 inline F8 select8(I8 mask, F8 a, F8 b) { return F8(_mm256_blendv_ps(__m256(b), __m256(a), __m256(mask))); }
 inline unsigned bits_of(I8 mask) { return unsigned(_mm256_movemask_ps(__m256(mask))); }
+
+// Smallest lane, in three halvings.
+inline float least(F8 a) {
+  __m128 m = _mm_min_ps(_mm256_castps256_ps128(__m256(a)), _mm256_extractf128_ps(__m256(a), 1));
+  m = _mm_min_ps(m, _mm_movehl_ps(m, m));
+  return _mm_cvtss_f32(_mm_min_ss(m, _mm_shuffle_ps(m, m, 1)));
+}
 #else
 inline F8 min8(F8 a, F8 b) { return a < b ? a : b; }
 inline F8 max8(F8 a, F8 b) { return a > b ? a : b; }
@@ -31,13 +38,12 @@ inline unsigned bits_of(I8 mask) {
   for (int i = 0; i < 8; ++i) bits |= unsigned(mask[i] & 1) << i;
   return bits;
 }
-#endif
-
 inline float least(F8 a) {
   float m = a[0];
   for (int i = 1; i < 8; ++i) m = a[i] < m ? a[i] : m;
   return m;
 }
+#endif
 
 inline float sum8(F8 a) {
   float s = 0;
