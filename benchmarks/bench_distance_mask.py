@@ -5,8 +5,6 @@ python -m benchmarks.bench_distance_mask [--device cuda]
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +12,7 @@ import torch
 from scipy.spatial import cKDTree
 
 from benchmarks import meshes
-from benchmarks.harness import alternate, print_rows, save
+from benchmarks.harness import alternate, parse_arguments, print_rows, save
 from pyimplicit.geometry.surface import Surface
 from pyimplicit.sampling import DistanceMask
 
@@ -22,12 +20,7 @@ DISTANCE = 0.1
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/local"))
-    options = parser.parse_args(arguments)
-    torch.set_num_threads(options.threads)
+    options = parse_arguments(__doc__, arguments)
     device = torch.device(options.device)
 
     surface = Surface(meshes.ball())

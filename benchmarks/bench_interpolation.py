@@ -5,16 +5,14 @@ python -m benchmarks.bench_interpolation [--device cuda]
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.harness import alternate, print_rows, save
+from benchmarks.harness import alternate, parse_arguments, print_rows, save
 from pyimplicit import ops
 
 IFNET_GRIDS = ((1, 128), (16, 128), (32, 64), (64, 32), (128, 16), (128, 8))  # channels, nodes an axis
@@ -55,13 +53,9 @@ def both_ways(call: Callable[[], Tensor], leaves: list[Tensor]) -> Callable[[], 
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--quick", action="store_true", help="small cases only")
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/local"))
-    options = parser.parse_args(arguments)
-    torch.set_num_threads(options.threads)
+    options = parse_arguments(
+        __doc__, arguments, lambda p: p.add_argument("--quick", action="store_true", help="small cases only")
+    )
     device = torch.device(options.device)
     steps = 0.0722 * torch.cat((torch.zeros(1, 3), -torch.eye(3), torch.eye(3))).to(device)
 

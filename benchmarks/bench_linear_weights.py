@@ -5,15 +5,13 @@ python -m benchmarks.bench_linear_weights [--device cuda]
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from benchmarks import meshes
-from benchmarks.harness import alternate, print_rows, save
+from benchmarks.harness import alternate, parse_arguments, print_rows, save
 from pyimplicit import ops
 from pyimplicit.geometry.surface import Surface
 from pyimplicit.sampling import STRATEGIES, sample_queries
@@ -30,12 +28,7 @@ def surface_points_by_hand(vertices: Tensor, faces: Tensor, count: int) -> Tenso
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/local"))
-    options = parser.parse_args(arguments)
-    torch.set_num_threads(options.threads)
+    options = parse_arguments(__doc__, arguments)
     device = torch.device(options.device)
 
     rows: list[dict[str, Any]] = []

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from benchmarks import meshes
-from benchmarks.harness import alternate, print_rows, save
+from benchmarks.harness import alternate, parse_arguments, print_rows, save
 from benchmarks.surface_peers import PEERS, Warp
 from pyimplicit import _native, ops
 from pyimplicit.geometry.mesh import Mesh
@@ -111,18 +111,13 @@ def gpu_rows(name: str, mesh: Mesh, counts: list[int], with_warp: bool) -> list[
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--against", nargs="*", default=[], choices=list(PEERS))
-    parser.add_argument("--meshes", nargs="*", type=Path, default=[], help="mesh files or .npz with v and f")
-    parser.add_argument(
-        "--refine", nargs="*", default=[], help="names of meshes to add subdivided 16 times, with noise"
-    )
-    parser.add_argument("--counts", nargs="*", type=int, default=[2_000, 100_000, 1_000_000])
-    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/local"))
-    options = parser.parse_args(arguments)
-    torch.set_num_threads(options.threads)
+    def add(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("--against", nargs="*", default=[], choices=list(PEERS))
+        parser.add_argument("--meshes", nargs="*", type=Path, default=[], help="mesh files or .npz with v and f")
+        parser.add_argument("--refine", nargs="*", default=[], help="names of meshes to add with 16 times the faces")
+        parser.add_argument("--counts", nargs="*", type=int, default=[2_000, 100_000, 1_000_000])
+
+    options = parse_arguments(__doc__, arguments, add)
 
     chosen = {path.stem: meshes.read(path) for path in options.meshes}
     chosen = chosen or {"ball": meshes.ball(), "soup": meshes.soup()}

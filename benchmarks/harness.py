@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import platform
 import statistics
@@ -15,6 +16,21 @@ from typing import Any
 import torch
 
 from pyimplicit._native import build_info
+
+
+def parse_arguments(
+    description: str | None, arguments: list[str] | None, add: Callable[[argparse.ArgumentParser], object] | None = None
+) -> argparse.Namespace:
+    """The arguments every benchmark takes, with those that `add` adds; also sets the number of threads."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/local"))
+    if add is not None:
+        add(parser)
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(options.threads)
+    return options
 
 
 def processor_name() -> str:

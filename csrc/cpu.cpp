@@ -3,13 +3,14 @@
 
 #include "bindings.h"
 #include "bvh_build.h"
+#include "corners.h"
 
 namespace pyimplicit {
 
 template <typename T>
-void gather_corners(Array<const T> vertices, Array<const int32_t> faces, int64_t count, Array<double> center,
-                    Array<float> corners, Executor executor) {
-  build::gather_corners<T>(vertices, faces, count, center, corners, executor);
+void gather_corners_binding(Array<const T> vertices, Array<const int32_t> faces, int64_t count, Array<double> center,
+                            Array<float> corners, Executor executor) {
+  gather_corners<T>(vertices, faces, count, center, corners, executor);
 }
 
 // Fills the arrays of a built hierarchy.
@@ -23,9 +24,9 @@ void write_bvh(const build::BvhBuilder& builder, Array<float> bounds, Array<int3
 PYBIND11_MODULE(_cpu, m, pybind11::mod_gil_not_used()) {
   using namespace pyimplicit;
   define_kernels(m);
-  define(m, "gather_corners_float32", &gather_corners<float>,
+  define(m, "gather_corners_float32", &gather_corners_binding<float>,
          {"vertices", "faces", "count", "center", "corners", "executor"});
-  define(m, "gather_corners_float64", &gather_corners<double>,
+  define(m, "gather_corners_float64", &gather_corners_binding<double>,
          {"vertices", "faces", "count", "center", "corners", "executor"});
   // Alive only while a hierarchy is built: Python asks the sizes, allocates, and has the arrays filled.
   py::class_<build::BvhBuilder>(m, "BvhBuilder")
