@@ -15,6 +15,14 @@ PYIMPLICIT_CUDA=$cuda "${pip[@]}" wheel -q --no-deps --no-build-isolation \
 "${pip[@]}" install -q -c "$top/constraints.txt" torch
 "${pip[@]}" install -q -c "$top/constraints.txt" "$work"/wheels/*.whl
 
+# Every module of the source tree must have travelled.
+missing=$(comm -23 <(cd "$top" && find pyimplicit -name '*.py' | sort) \
+  <("$work/env/bin/python" -m zipfile -l "$work"/wheels/*.whl | awk '/\.py /{print $1}' | sort))
+if [ -n "$missing" ]; then
+  echo "not in the wheel:" "$missing" >&2
+  exit 1
+fi
+
 cd "$work"  # so that the installed package is imported, not the source tree
 CUDA=$cuda "$work/env/bin/python" - <<'PYTHON'
 import os
