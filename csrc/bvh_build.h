@@ -6,37 +6,20 @@
 
 #include <algorithm>
 #include <array>
-#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <limits>
 #include <vector>
 
-#include "bvh.h"
+#include "bvh_contents.h"
 #include "parallel.h"
 
 namespace pyimplicit::build {
 
 constexpr int kBins = 16;
+constexpr int64_t kOrientedBelow = 4096;  // triangles of the largest node that gets axes of its own
+constexpr float kBoxMargin = 1e-6f;       // of the largest coordinate: more than rounding takes from a box
 constexpr int64_t kSubtree = 4096;  // triangles from which a subtree is worth a task of its own
-
-typedef float F4 __attribute__((vector_size(16)));  // SSE or NEON, always there
-
-inline F4 low_of(F4 a, F4 b) { return a < b ? a : b; }
-inline F4 high_of(F4 a, F4 b) { return a > b ? a : b; }
-
-struct Box {
-  F4 low = F4{} + std::numeric_limits<float>::infinity(), high = F4{} - std::numeric_limits<float>::infinity();
-
-  void add(const Box& other) {
-    low = low_of(low, other.low);
-    high = high_of(high, other.high);
-  }
-  float half_area() const {
-    const F4 side = high - low;
-    return side[0] < 0 ? 0.0f : side[0] * side[1] + side[1] * side[2] + side[2] * side[0];
-  }
-};
 
 // A triangle's box; the fourth lane of `low` holds its number.
 struct Primitive {
@@ -60,23 +43,6 @@ struct BinaryNode {
   int64_t first = 0, count = 0;  // primitives below
 };
 
-// What a node's triangles look like from far away.
-// Source: Barill et al., "Fast Winding Numbers for Soups and Clouds", SIGGRAPH 2018, section 3.1.
-struct Moments {
-  double area = 0;
-  Vec3d weighted_center = {0, 0, 0};  // sum of area times centroid
-  Vec3d normal = {0, 0, 0};           // sum of area times unit normal
-  double second[3][3] = {};           // sum of centroid times area normal, about the origin
-
-  void add(const Moments& other) {
-    area += other.area;
-    weighted_center = weighted_center + other.weighted_center;
-    normal = normal + other.normal;
-    for (int i = 0; i < 3; ++i)
-      for (int j = 0; j < 3; ++j) second[i][j] += other.second[i][j];
-  }
-};
-
 // Builds the tree on construction; then tells the sizes of its arrays, and fills them.
 class BvhBuilder {
  public:
@@ -93,7 +59,7 @@ class BvhBuilder {
   int64_t leaves() const { return int64_t(leaves_.size()); }
 
   // Fills the arrays of Bvh. `order` [F]: the triangle at each slot; `sorted` [F, 9]: their corners.
-  void write(float* bounds, int32_t* links, float* moments, int32_t* leaf_first, float* frames, float* sorted,
+  void write(float* boxes, int32_t* links, float* moments, int32_t* leaf_first, float* frames, float* sorted,
              int32_t* order) const {
     const auto place_triangle = [&](int64_t slot) {
       order[slot] = primitives_[slot].number();
@@ -101,35 +67,42 @@ class BvhBuilder {
     };
     parallel_for(count_, place_triangle, executor_, 4096);
     leaf_first[leaves()] = int32_t(count_);
-    std::vector<Moments> sums(tree_.size());
+    std::vector<Moments> of_leaf(leaves()), of_node(nodes());
     const auto place_leaf = [&](int64_t leaf) {
       const BinaryNode& node = tree_[leaves_[leaf]];
       leaf_first[leaf] = int32_t(node.first);
       for (int lane = 0; lane < kWidth; ++lane) {  // lanes without a triangle repeat the first one
         const int64_t slot = node.first + (lane < node.count ? lane : 0);
         write_frame(sorted + 9 * slot, frames + (kFrameSize * leaf) * kWidth + lane);
-        if (lane < node.count) sums[leaves_[leaf]].add(moments_of(sorted + 9 * slot));
+        if (lane < node.count) of_leaf[leaf].add_triangle(sorted + 9 * slot);
       }
     };
     parallel_for(leaves(), place_leaf, executor_, 256);
-    for (int64_t node = int64_t(tree_.size()) - 1; node >= 0; --node) {  // children lie behind their parents
-      if (tree_[node].left < 0) continue;
-      sums[node].add(sums[tree_[node].left]);
-      sums[node].add(sums[tree_[node].right]);
+    const auto below = [&](int32_t link) -> const Moments& { return link < 0 ? of_leaf[~link] : of_node[link]; };
+    for (int64_t node = nodes() - 1; node >= 0; --node) {  // children lie behind their parents
+      for (const int32_t link : wide_[node].link) {
+        if (link != kNoChild) of_node[node].add(below(link));
+      }
     }
+    const F4 reach = high_of(tree_[0].box.high, -tree_[0].box.low);
+    const float margin = kBoxMargin * std::max(reach[0], std::max(reach[1], reach[2]));
     const auto place_node = [&](int64_t node) {
+      Box box[kWidth];
+      const Axes axes = fit_boxes(wide_[node], of_node[node], sorted, box);
+      float* const out = boxes + kBoxSize * kWidth * node;
       for (int child = 0; child < kWidth; ++child) {
-        const int32_t below = wide_[node].child[child];
-        const Box box = below < 0 ? Box{} : tree_[below].box;
+        const int32_t link = wide_[node].link[child];
+        links[kWidth * node + child] = link;
         for (int axis = 0; axis < 3; ++axis) {
-          bounds[(6 * node + axis) * kWidth + child] = box.low[axis];
-          bounds[(6 * node + axis + 3) * kWidth + child] = box.high[axis];
+          out[axis * kWidth + child] = box[child].low[axis] - margin;
+          out[(axis + 3) * kWidth + child] = box[child].high[axis] + margin;
+          for (int k = 0; k < 3; ++k) out[6 * kWidth + 3 * axis + k] = axes.column[k][axis];
         }
-        links[kWidth * node + child] = wide_[node].link[child];
         float packed[kMomentSize] = {};
-        if (below >= 0) pack_moments(sums[below], box, packed);
+        if (link != kNoChild) below(link).pack(tree_[wide_[node].child[child]].box, packed);
         for (int i = 0; i < kMomentSize; ++i) moments[(kMomentSize * node + i) * kWidth + child] = packed[i];
       }
+      for (int rest = 9; rest < 2 * kWidth; ++rest) out[6 * kWidth + rest] = 0;
     };
     parallel_for(nodes(), place_node, executor_, 64);
   }
@@ -286,6 +259,9 @@ class BvhBuilder {
 
   std::vector<Plan> plan_collapse() const {
     constexpr float kNodeCost = 1.0f, kLeafCost = 1.5f;  // eight boxes; eight triangles
+    // What holding a node costs, whether it is visited or not: where many small children could stand apart or together
+    // at much the same cost, fewer and fuller nodes spare a twentieth of the memory.
+    const float held = 1e-3f * tree_[0].box.half_area();
     std::vector<Plan> plan(tree_.size());
     for (int64_t n = int64_t(tree_.size()) - 1; n >= 0; --n) {  // children lie behind their parents
       const BinaryNode& node = tree_[n];
@@ -306,7 +282,7 @@ class BvhBuilder {
         }
       }
       here.own_left_share = here.left_share[kWidth];
-      here.cost[1] = here.cost[kWidth] + kNodeCost * area;
+      here.cost[1] = here.cost[kWidth] + kNodeCost * area + held;
       here.left_share[1] = 0;
       for (int i = 2; i <= kWidth; ++i) {
         if (here.cost[i - 1] <= here.cost[i]) {
@@ -328,6 +304,34 @@ class BvhBuilder {
       gather(plan, tree_[binary].left, left, child, children);
       gather(plan, tree_[binary].right, most - left, child, children);
     }
+  }
+
+  // The children's boxes along the axes that make them smallest: the mesh's own, or the principal ones of the surface
+  // below. High up the tree the surface bends too much for that to matter.
+  Axes fit_boxes(const WideNode& node, const Moments& sum, const float* sorted, Box* box) const {
+    float area = 0;
+    int64_t count = 0;
+    for (int child = 0; child < kWidth; ++child) {
+      if (node.child[child] < 0) continue;
+      box[child] = tree_[node.child[child]].box;
+      area += box[child].half_area();
+      count += tree_[node.child[child]].count;
+    }
+    if (count > kOrientedBelow) return Axes{};
+    const Axes axes = principal_axes(sum);
+    Box turned[kWidth];
+    float turned_area = 0;
+    for (int child = 0; child < kWidth; ++child) {
+      if (node.child[child] < 0) continue;
+      const BinaryNode& below = tree_[node.child[child]];
+      for (int64_t corner = 3 * below.first; corner < 3 * (below.first + below.count); ++corner) {
+        turned[child].add(axes.along(sorted + 3 * corner));
+      }
+      turned_area += turned[child].half_area();
+    }
+    if (!(turned_area < area)) return Axes{};
+    std::copy(turned, turned + kWidth, box);
+    return axes;
   }
 
   // Returns the number of levels.
@@ -381,56 +385,6 @@ class BvhBuilder {
       wide_.push_back(node);
     }
     return levels;
-  }
-
-  // ---- what leaves and nodes hold
-
-  // The triangle in an orthonormal frame of its own: origin at a corner, x along the longest edge, z normal. Made in
-  // double: with float32 corners alone a sliver of aspect 1e4 would be off by 5e-4 of its size.
-  static void write_frame(const float* corners, float* frame) {
-    Vec3d corner[3] = {Vec3d(load3(corners, 0)), Vec3d(load3(corners, 1)), Vec3d(load3(corners, 2))};
-    int start = 0;
-    double longest = -1;
-    for (int i = 0; i < 3; ++i) {
-      const Vec3d edge = corner[(i + 1) % 3] - corner[i];
-      if (dot(edge, edge) > longest) longest = dot(edge, edge), start = i;
-    }
-    const Vec3d a = corner[start], ab = corner[(start + 1) % 3] - a, ac = corner[(start + 2) % 3] - a;
-    const auto unit = [](Vec3d v, Vec3d otherwise) { return dot(v, v) > 0 ? (1 / length(v)) * v : otherwise; };
-    const Vec3d x = unit(ab, {1, 0, 0});
-    const Vec3d across = std::abs(x.x) < 0.5 ? Vec3d{1, 0, 0} : Vec3d{0, 1, 0};
-    const Vec3d z = unit(cross(ab, ac), unit(cross(x, across), {0, 0, 1})), y = cross(z, x);
-    const double bx = length(ab), cx = dot(ac, x), cy = dot(ac, y), ux = cx - bx;
-    const auto inverse = [](double squared) { return squared > 0 ? 1 / squared : 0.0; };
-    const double values[kFrameSize] = {a.x, a.y, a.z, x.x, x.y, x.z, z.x, z.y, z.z, bx, cx, cy, inverse(cx * cx + cy * cy),
-                                       inverse(ux * ux + cy * cy)};
-    // A reciprocal beyond float32 belongs to an edge shorter than 1e-19: a point.
-    for (int i = 0; i < kFrameSize; ++i) frame[i * kWidth] = std::isfinite(float(values[i])) ? float(values[i]) : 0.0f;
-  }
-
-  static Moments moments_of(const float* corners) {
-    const Vec3d a = Vec3d(load3(corners, 0)), b = Vec3d(load3(corners, 1)), c = Vec3d(load3(corners, 2));
-    const Vec3d normal = 0.5 * cross(b - a, c - a), centroid = (1.0 / 3.0) * (a + b + c);
-    const double from[3] = {centroid.x, centroid.y, centroid.z}, n[3] = {normal.x, normal.y, normal.z};
-    Moments m;
-    m.area = length(normal);
-    m.weighted_center = m.area * centroid;
-    m.normal = normal;
-    for (int i = 0; i < 3; ++i)
-      for (int j = 0; j < 3; ++j) m.second[i][j] = from[i] * n[j];
-    return m;
-  }
-
-  static void pack_moments(const Moments& sum, const Box& box, float* packed) {
-    const Vec3d low = {box.low[0], box.low[1], box.low[2]}, high = {box.high[0], box.high[1], box.high[2]};
-    const Vec3d center = sum.area > 0 ? (1 / sum.area) * sum.weighted_center : 0.5 * (low + high);
-    const double from[3] = {center.x, center.y, center.z}, n[3] = {sum.normal.x, sum.normal.y, sum.normal.z};
-    const Vec3d reach = {std::max(high.x - center.x, center.x - low.x), std::max(high.y - center.y, center.y - low.y),
-                         std::max(high.z - center.z, center.z - low.z)};
-    store3(packed, 0, Vec3f(center));
-    store3(packed, 1, Vec3f(sum.normal));
-    for (int i = 0; i < 9; ++i) packed[6 + i] = float(sum.second[i / 3][i % 3] - from[i / 3] * n[i % 3]);
-    packed[15] = float(length(reach));
   }
 
   const float* triangles_;

@@ -14,9 +14,9 @@ void gather_corners_binding(Array<const T> vertices, Array<const int32_t> faces,
 }
 
 // Fills the arrays of a built hierarchy.
-void write_bvh(const build::BvhBuilder& builder, Array<float> bounds, Array<int32_t> links, Array<float> moments,
+void write_bvh(const build::BvhBuilder& builder, Array<float> boxes, Array<int32_t> links, Array<float> moments,
                Array<int32_t> leaf_first, Array<float> frames, Array<float> sorted, Array<int32_t> order) {
-  builder.write(bounds, links, moments, leaf_first, frames, sorted, order);
+  builder.write(boxes, links, moments, leaf_first, frames, sorted, order);
 }
 
 }  // namespace pyimplicit
@@ -37,7 +37,7 @@ PYBIND11_MODULE(_cpu, m, pybind11::mod_gil_not_used()) {
            py::call_guard<py::gil_scoped_release>())
       .def_property_readonly("nodes", &build::BvhBuilder::nodes)
       .def_property_readonly("leaves", &build::BvhBuilder::leaves)
-      .def("write", &write_bvh, py::kw_only(), py::arg("bounds"), py::arg("links"), py::arg("moments"),
+      .def("write", &write_bvh, py::kw_only(), py::arg("boxes"), py::arg("links"), py::arg("moments"),
            py::arg("leaf_first"), py::arg("frames"), py::arg("sorted"), py::arg("order"),
            py::call_guard<py::gil_scoped_release>());
   m.attr("compiler") = PIM_COMPILER;

@@ -11,10 +11,10 @@ namespace pyimplicit {
 struct ShearedRay {
   int x, y, z;                 // axes, z the one the ray mostly runs along
   double shear_x, shear_y, shear_z;
-  double origin[3], inverse[3];
+  double origin[3], direction[3];
 
-  PIM_HOST_DEVICE ShearedRay(Vec3d from, Vec3d along) : origin{from.x, from.y, from.z} {
-    const double direction[3] = {along.x, along.y, along.z};
+  PIM_HOST_DEVICE ShearedRay(Vec3d from, Vec3d along)
+      : origin{from.x, from.y, from.z}, direction{along.x, along.y, along.z} {
     z = fabs(direction[1]) > fabs(direction[0]) ? 1 : 0;
     z = fabs(direction[2]) > fabs(direction[z]) ? 2 : z;
     x = z == 2 ? 0 : z + 1;
@@ -27,24 +27,6 @@ struct ShearedRay {
     shear_x = direction[x] / direction[z];
     shear_y = direction[y] / direction[z];
     shear_z = 1 / direction[z];
-    for (int axis = 0; axis < 3; ++axis) inverse[axis] = 1 / direction[axis];  // infinite across a zero
-  }
-
-  // Where the ray enters a box, not below 0; infinite if it misses it or enters behind `limit`.
-  PIM_HOST_DEVICE double enter(const float* low, const float* high, int stride, double limit) const {
-    double near = 0, far = limit;
-    for (int axis = 0; axis < 3; ++axis) {
-      if (std::isinf(inverse[axis])) {  // parallel to the slab: inside it, or past it
-        if (double(low[axis * stride]) <= origin[axis] && origin[axis] <= double(high[axis * stride])) continue;
-        return INFINITY;
-      }
-      const double a = (double(low[axis * stride]) - origin[axis]) * inverse[axis];
-      const double b = (double(high[axis * stride]) - origin[axis]) * inverse[axis];
-      near = fmax(near, fmin(a, b));
-      far = fmin(far, fmax(a, b));
-    }
-    // Three roundings of double: the factor keeps a box that the ray grazes.
-    return near <= far * (1 + 1e-15) ? near : INFINITY;
   }
 
   // The parameter t >= 0 of the hit and its barycentric coordinates; false if the ray misses.
@@ -72,6 +54,37 @@ struct ShearedRay {
       t += weights[i] * pz[i];
     }
     return t >= 0;
+  }
+};
+
+// A ray along the axes of a node, against its boxes. The axes need not be exactly orthonormal for that: box and ray go
+// through the same map.
+struct Slabs {
+  double origin[3], inverse[3];
+
+  PIM_HOST_DEVICE Slabs(const float* axes, const double* from, const double* along) {
+    for (int axis = 0; axis < 3; ++axis) {
+      const double x = axes[3 * axis], y = axes[3 * axis + 1], z = axes[3 * axis + 2];
+      origin[axis] = x * from[0] + y * from[1] + z * from[2];
+      inverse[axis] = 1 / (x * along[0] + y * along[1] + z * along[2]);  // infinite across a zero
+    }
+  }
+
+  // Where the ray enters a box, not below 0; infinite if it misses it or enters behind `limit`.
+  PIM_HOST_DEVICE double enter(const float* low, const float* high, int stride, double limit) const {
+    double near = 0, far = limit;
+    for (int axis = 0; axis < 3; ++axis) {
+      if (std::isinf(inverse[axis])) {  // parallel to the slab: inside it, or past it
+        if (double(low[axis * stride]) <= origin[axis] && origin[axis] <= double(high[axis * stride])) continue;
+        return INFINITY;
+      }
+      const double a = (double(low[axis * stride]) - origin[axis]) * inverse[axis];
+      const double b = (double(high[axis * stride]) - origin[axis]) * inverse[axis];
+      near = fmax(near, fmin(a, b));
+      far = fmin(far, fmax(a, b));
+    }
+    // Three roundings of double: the factor keeps a box that the ray grazes.
+    return near <= far * (1 + 1e-15) ? near : INFINITY;
   }
 };
 
@@ -111,12 +124,13 @@ struct CastRays {
         }
         continue;
       }
+      const float* boxes = bvh.boxes + kBoxSize * kWidth * int64_t(top.link);
+      const Slabs slabs(boxes + 6 * kWidth, ray.origin, ray.direction);
       const int bottom = waiting;
       for (int child = 0; child < kWidth; ++child) {
         const int32_t link = bvh.links[kWidth * int64_t(top.link) + child];
         if (link == kNoChild) continue;
-        const float* low = bvh.bounds + 6 * kWidth * int64_t(top.link) + child;
-        const double enter = ray.enter(low, low + 3 * kWidth, kWidth, best);
+        const double enter = slabs.enter(boxes + child, boxes + 3 * kWidth + child, kWidth, best);
         if (!(enter <= best) || enter == INFINITY) continue;
         int place = waiting++;  // insertion keeps the nearest child on top
         for (; place > bottom && stack[place - 1].enter < enter; --place) stack[place] = stack[place - 1];

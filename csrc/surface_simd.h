@@ -1,261 +1,170 @@
-// The CPU's specialised twin of surface.h: eight boxes or eight triangles at once, queries in Morton order, the
-// previous query's leaf tested first, and the sign inherited from it where it cannot have changed.
+// The CPU's specialised twin of surface.h: eight boxes or eight triangles at once, points along a Morton curve and
+// searched for together, a first guess from a grid or from the point before, and signs inherited where they cannot have
+// changed.
 //
-// This header is included once for each instruction set (surface_cpu.h), inside a namespace of its own; what it calls
+// This header is included once for each instruction set (surface_cpu.cpp), inside a namespace of its own; what it calls
 // from other headers was compiled for the plain one.
 
 #include "simd8.h"
+#include "leaf_simd.h"
+#include "nearest_simd.h"
+#include "winding_simd.h"
 
-// The leaf that holds the nearest triangle found so far.
-struct Nearest {
-  float squared;  // squared distance, mesh units
-  int32_t leaf;
+// A ball that surely holds no surface: all of it lies on one side of a closed one.
+struct Ball {
+  Vec3d center = {0, 0, 0};
+  double radius = -INFINITY;
+  double sign = 1;
 };
 
-// Squared distances from p to a leaf's eight triangles, each in a frame of its own (build::write_frame).
-inline F8 leaf_distances(const float* frame, Vec3f p) {
-  const auto value = [&](int k) { return load8(frame + k * kWidth); };
-  const F8 dx = p.x - value(0), dy = p.y - value(1), dz = p.z - value(2);
-  const F8 ux = value(3), uy = value(4), uz = value(5), nx = value(6), ny = value(7), nz = value(8);
-  const F8 bx = value(9), cx = value(10), cy = value(11), inverse_ac = value(12), inverse_bc = value(13);
-  const F8 zero = {}, one = splat(1);
-  const F8 x = ux * dx + uy * dy + uz * dz, z = nx * dx + ny * dy + nz * dz;
-  const F8 y = (ny * uz - nz * uy) * dx + (nz * ux - nx * uz) * dy + (nx * uy - ny * ux) * dz;
-  // In the plane: corners (0, 0), (bx, 0), (cx, cy) with cy >= 0.
-  const F8 from_bx = x - bx, bc_x = cx - bx;
-  const F8 along_ab = x - min8(max8(x, zero), bx);
-  const F8 t = min8(max8((x * cx + y * cy) * inverse_ac, zero), one);
-  const F8 s = min8(max8((from_bx * bc_x + y * cy) * inverse_bc, zero), one);
-  const F8 ac_x = x - t * cx, ac_y = y - t * cy, bc_dx = from_bx - s * bc_x, bc_dy = y - s * cy;
-  const F8 edges = min8(along_ab * along_ab + y * y, min8(ac_x * ac_x + ac_y * ac_y, bc_dx * bc_dx + bc_dy * bc_dy));
-  const I8 inside = (y > zero) & (cx * y < cy * x) & (bc_x * y > cy * from_bx);
-  return z * z + select8(inside, zero, edges);
-}
+// Answers queries order[begin] ... order[end - 1]. They are dealt out to streams of neighbours, one point of each
+// stream at a time, so that points searched for together still have a neighbour's answer to start from.
+template <typename T>
+struct QueryRun {
+  const SurfaceQuery<T>& query;
+  const int32_t* order;  // or null: as they come
+  int64_t begin, end;
 
-inline void visit_leaf(const Bvh& bvh, int32_t leaf, Vec3f p, Nearest& nearest) {
-  const float squared = least(leaf_distances(bvh.frames + int64_t(leaf) * (kFrameSize * kWidth), p));
-  if (squared < nearest.squared) nearest = {squared, leaf};
-}
+  struct Stream {
+    Vec3f previous = {INFINITY, INFINITY, INFINITY};
+    int32_t leaf = 0;
+    Ball ball;
+  };
+  struct Asked {
+    int64_t index;
+    Vec3d point;
+    int stream;
+    TrianglePoint exact;
+    int32_t slot;
+    double distance, radius, sign;
+  };
 
-// Narrows `nearest` down to the truth. Nearest boxes first, on a stack.
-inline void find_nearest(const Bvh& bvh, Vec3f p, Nearest& nearest) {
-  struct Waiting {
-    float squared;
-    int32_t link;
-  } stack[kStackSize];
-  int waiting = 0;
-  const F8 px = splat(p.x), py = splat(p.y), pz = splat(p.z), zero = {};
-  int32_t link = 0;
-  for (;;) {
-    if (link < 0) {
-      visit_leaf(bvh, ~link, p, nearest);
-    } else {
-      const float* box = bvh.bounds + int64_t(link) * (6 * kWidth);
-      const F8 x = max8(max8(load8(box) - px, px - load8(box + 24)), zero);
-      const F8 y = max8(max8(load8(box + 8) - py, py - load8(box + 32)), zero);
-      const F8 z = max8(max8(load8(box + 16) - pz, pz - load8(box + 40)), zero);
-      // Rounding is below 1e-6 of the value: the factor keeps the bound a lower one.
-      const F8 squared = (x * x + y * y + z * z) * 0.999999f;
-      unsigned hits = bits_of(squared < splat(nearest.squared));
-      if (hits != 0) {
-        float distance[kWidth];
-        std::memcpy(distance, &squared, sizeof distance);
-        const int32_t* links = bvh.links + int64_t(link) * kWidth;
-        int child = __builtin_ctz(hits);
-        hits &= hits - 1;
-        if (hits == 0) {
-          link = links[child];
-          continue;
+  void operator()() const {
+    const Bvh& bvh = query.bvh;
+    const Vec3d center = load3(bvh.center, 0);
+    const bool together = query.start.leaf != nullptr;
+    const int streams = together ? kTogether : 1;
+    const int64_t each = (end - begin + streams - 1) / streams;
+    Stream stream[kTogether];
+    Asked asked[kTogether];
+    Search searches[kTogether];
+    for (int64_t step = 0; step < each; ++step) {
+      int count = 0;
+      for (int s = 0; s < streams; ++s) {
+        const int64_t at = begin + s * each + step;
+        if (at >= std::min(end, begin + (s + 1) * each)) continue;
+        const int64_t i = order != nullptr ? order[at] : at;
+        // Neighbours in space lie anywhere in memory: the next one is on its way while this one is searched for.
+        if (order != nullptr && at + 1 < end) __builtin_prefetch(query.points + 3 * int64_t(order[at + 1]));
+        const Vec3d p = Vec3d(load3(query.points, i)) - center;
+        searches[count] = start_search(bvh, Vec3f(p), first_leaf(Vec3f(p), stream[s]));
+        Asked& one = asked[count];
+        one.index = i, one.point = p, one.stream = s, one.slot = -1, one.sign = 1;
+        if (searches[count].squared < 1e37f) {
+          ++count;
+        } else {  // so far away that float32 squares overflow
+          query.answer(i);
+          stream[s] = Stream{};
         }
-        const int bottom = waiting;
-        stack[waiting++] = {distance[child], links[child]};
-        do {
-          child = __builtin_ctz(hits);
-          hits &= hits - 1;
-          int place = waiting++;
-          for (; place > bottom && stack[place - 1].squared < distance[child]; --place) stack[place] = stack[place - 1];
-          stack[place] = {distance[child], links[child]};
-        } while (hits != 0);
+      }
+      if (together) {
+        search_together(bvh, searches, count);
+      } else if (count > 0) {
+        search_alone(bvh, 0, searches[0]);
+      }
+      finish(asked, searches, count, stream);
+    }
+  }
+
+  // The leaf to look at first: that of the previous point, or that of the grid's cell, whichever belongs to the nearer.
+  int32_t first_leaf(Vec3f p, const Stream& stream) const {
+    if (query.start.leaf == nullptr) return stream.leaf;
+    const Vec3f to_previous = stream.previous - p, to_center = query.start.center(p) - p;
+    return dot(to_previous, to_previous) < dot(to_center, to_center) ? stream.leaf : query.start.leaf[query.start.cell(p)];
+  }
+
+  void finish(Asked* asked, const Search* searches, int count, Stream* stream) const {
+    for (int k = 0; k < count; ++k) {
+      Asked& one = asked[k];
+      one.distance = std::sqrt(double(searches[k].squared));
+      stream[one.stream].previous = searches[k].point;
+      stream[one.stream].leaf = searches[k].leaf;
+      if (query.closest != nullptr || std::is_same<T, double>::value) {
+        find_exact(one, searches[k]);
+        one.distance = std::sqrt(one.exact.distance_squared);
       }
     }
-    do {
-      if (waiting == 0) return;
-      --waiting;
-    } while (!(stack[waiting].squared < nearest.squared));
-    link = stack[waiting].link;
+    if (query.sign_method != SignMethod::kNone) find_signs(asked, searches, count, stream);
+    const Vec3d center = load3(query.bvh.center, 0);
+    for (int k = 0; k < count; ++k) {
+      const Asked& one = asked[k];
+      query.distance[one.index] = T(one.sign * one.distance);
+      if (query.closest == nullptr) continue;
+      store3(query.closest, one.index, Vec3<T>(one.exact.point + center));
+      store3(query.barycentric, one.index, Vec3<T>(one.exact.barycentric));
+      query.slot[one.index] = one.slot;
+    }
   }
-}
 
-// The closest point to p on a leaf's triangles, exactly, in double precision.
-inline TrianglePoint closest_in_leaf(const Bvh& bvh, int32_t leaf, Vec3d p, int32_t& slot) {
-  TrianglePoint best = {};
-  best.distance_squared = INFINITY;
-  const F8 squared = leaf_distances(bvh.frames + int64_t(leaf) * (kFrameSize * kWidth), Vec3f(p));
-  // Only lanes that float32 cannot tell from the nearest are worth the exact test.
-  const unsigned close = bits_of(squared <= splat(least(squared) * 1.00001f + 1e-12f));
-  for (int32_t lane = 0; lane < bvh.leaf_first[leaf + 1] - bvh.leaf_first[leaf]; ++lane) {
-    if ((close >> lane & 1) == 0) continue;
-    const int32_t candidate = bvh.leaf_first[leaf] + lane;
-    const TrianglePoint found =
-        closest_point_on_triangle(p, bvh.corner(candidate, 0), bvh.corner(candidate, 1), bvh.corner(candidate, 2));
-    if (found.distance_squared < best.distance_squared) best = found, slot = candidate;
+  void find_exact(Asked& one, const Search& search) const {
+    if (one.slot < 0) one.exact = closest_in_leaf(query.bvh, search.leaf, one.point, one.slot);
   }
-  return best;
-}
 
-// Arctangent of y / x over the full circle, to 2e-6 radians.
-// Source: Hastings, "Approximations for Digital Computers", 1955, sheet 11 (its polynomial, eight lanes at once).
-inline F8 atan2_8(F8 y, F8 x) {
-  const F8 zero = {};
-  const F8 ax = max8(x, -x), ay = max8(y, -y);
-  const F8 larger = max8(ax, ay), smaller = min8(ax, ay);
-  const F8 a = smaller / max8(larger, splat(1e-37f)), s = a * a;
-  F8 r = splat(-0.01172120f) * s + 0.05265332f;
-  r = r * s - 0.11643287f;
-  r = r * s + 0.19354346f;
-  r = r * s - 0.33262347f;
-  r = (r * s + 0.99997726f) * a;
-  r = select8(ay > ax, 1.57079637f - r, r);
-  r = select8(x < zero, 3.14159274f - r, r);
-  return select8(y < zero, -r, r);
-}
-
-// Solid angles of a leaf's triangles, seen from p; lanes beyond `count` give 0. The corners come from the frames,
-// which keep the triangle's sense of rotation.
-inline F8 leaf_solid_angles(const float* frame, int count, Vec3f p) {
-  const auto value = [&](int k) { return load8(frame + k * kWidth); };
-  const F8 ux = value(3), uy = value(4), uz = value(5), nx = value(6), ny = value(7), nz = value(8);
-  const F8 b = value(9), along = value(10), across = value(11);
-  const F8 ax = value(0) - p.x, ay = value(1) - p.y, az = value(2) - p.z;
-  const F8 sx = b * ux, sy = b * uy, sz = b * uz;  // edge ab
-  const F8 tx = along * ux + across * (ny * uz - nz * uy), ty = along * uy + across * (nz * ux - nx * uz),
-           tz = along * uz + across * (nx * uy - ny * ux);  // edge ac
-  const F8 bx = ax + sx, by = ay + sy, bz = az + sz, cx = ax + tx, cy = ay + ty, cz = az + tz;
-  const F8 la = sqrt8(ax * ax + ay * ay + az * az), lb = sqrt8(bx * bx + by * by + bz * bz),
-           lc = sqrt8(cx * cx + cy * cy + cz * cz);
-  // The triple product from the edges: far from the corners' common offset it would cancel.
-  const F8 determinant = ax * (sy * tz - sz * ty) + ay * (sz * tx - sx * tz) + az * (sx * ty - sy * tx);
-  const F8 denominator = la * lb * lc + (ax * bx + ay * by + az * bz) * lc + (bx * cx + by * cy + bz * cz) * la +
-                         (cx * ax + cy * ay + cz * az) * lb;
-  const I8 lanes = {0, 1, 2, 3, 4, 5, 6, 7};
-  return select8((lanes < count) & (determinant != F8{}), 2.0f * atan2_8(determinant, denominator), F8{});
-}
-
-// Generalised winding number at p; see WindingNumber in surface.h.
-inline float fast_winding_number_at(const Bvh& bvh, Vec3f p, float beta) {
-  const F8 px = splat(p.x), py = splat(p.y), pz = splat(p.z);
-  F8 sum = {};
-  int32_t stack[kStackSize];
-  int waiting = 0;
-  stack[waiting++] = 0;
-  while (waiting > 0) {
-    const int64_t node = stack[--waiting];
-    const float* moments = bvh.moments + node * (kMomentSize * kWidth);
-    const auto m = [&](int k) { return load8(moments + k * kWidth); };
-    const int32_t* links = bvh.links + node * kWidth;
-    const F8 x = m(0) - px, y = m(1) - py, z = m(2) - pz, radius = beta * m(15);
-    const F8 squared = x * x + y * y + z * z;
-    const I8 far = squared > radius * radius;
-    // By unit vectors, whose products cannot overflow: a point at 1e30 sees a field of 0.
-    const F8 inverse = 1.0f / sqrt8(max8(squared, splat(1e-30f))), ux = x * inverse, uy = y * inverse, uz = z * inverse;
-    const F8 quadratic = ux * (m(6) * ux + m(7) * uy + m(8) * uz) + uy * (m(9) * ux + m(10) * uy + m(11) * uz) +
-                         uz * (m(12) * ux + m(13) * uy + m(14) * uz);
-    const F8 field = inverse * inverse *
-                     (m(3) * ux + m(4) * uy + m(5) * uz + inverse * (m(6) + m(10) + m(14) - 3.0f * quadratic));
-    sum += select8(far, field, F8{});  // places without a child hold zero moments
-    for (unsigned near = ~bits_of(far) & 0xFFu; near != 0; near &= near - 1) {
-      const int32_t link = links[__builtin_ctz(near)];
-      if (link >= 0) {
-        stack[waiting++] = link;
-      } else if (link != kNoChild) {
-        const int64_t leaf = ~link;
-        const int count = bvh.leaf_first[leaf + 1] - bvh.leaf_first[leaf];
-        sum += leaf_solid_angles(bvh.frames + leaf * (kFrameSize * kWidth), count, p);
+  void find_signs(Asked* asked, const Search* searches, int count, Stream* stream) const {
+    int open[kTogether], left = 0;
+    Vec3f points[kTogether];
+    for (int k = 0; k < count; ++k) {
+      Asked& one = asked[k];
+      // No distance in float32 is off by more than this share of the coordinates.
+      constexpr double kRounding = 1e-6;
+      one.radius = one.distance - kRounding * (query.bvh.extent + Bvh::largest_of(searches[k].point));
+      if (query.inherit && inherit(one, searches[k].point, stream[one.stream].ball)) continue;
+      if (query.sign_method == SignMethod::kPseudonormal) {
+        find_exact(one, searches[k]);
+        one.sign = query.sign_from_pseudonormal(one.point, one.exact, one.slot);
+      } else {
+        points[left] = searches[k].point;
+        open[left++] = k;
       }
     }
+    bool inside[kTogether];
+    if (left > 0) find_inside(query.bvh, points, left, inside);
+    for (int k = 0; k < left; ++k) asked[open[k]].sign = inside[k] ? -1 : 1;
+    for (int k = 0; k < count; ++k) stream[asked[k].stream].ball = {asked[k].point, asked[k].radius, asked[k].sign};
   }
-  return 0.07957747f * sum8(sum);
-}
 
-// The largest coordinate of the mesh, from its center.
-inline double largest_coordinate(const Bvh& bvh) {
-  double largest = 0;
-  for (int child = 0; child < kWidth; ++child) {
-    if (bvh.links[child] == kNoChild) continue;
-    for (int side = 0; side < 6; ++side) {
-      largest = std::max(largest, std::fabs(double(bvh.bounds[side * kWidth + child])));
+  // Takes the sign over from a ball that overlaps the point's own: that of the point before, or of the grid's cell.
+  bool inherit(Asked& one, Vec3f p, const Ball& before) const {
+    const Vec3d arm = one.point - before.center;
+    const double reach = one.radius + before.radius;
+    if (reach > 0 && dot(arm, arm) < reach * reach) {
+      one.sign = before.sign;
+      return true;
     }
+    if (query.start.distance == nullptr) return false;
+    const float at_center = query.start.distance[query.start.cell(p)];
+    const Vec3f to_center = query.start.center(p) - p;
+    const double far = one.radius + std::fabs(at_center) - 3e-6 * query.bvh.extent;
+    one.sign = at_center < 0 ? -1 : 1;
+    return far > 0 && dot(to_center, to_center) < far * far;
   }
-  return largest;
-}
+};
 
-// Answers queries order[begin] ... order[end - 1], one after the other, each starting from the one before.
 template <typename T>
 void answer_queries(const SurfaceQuery<T>& query, const int32_t* order, int64_t begin, int64_t end) {
-  const Bvh& bvh = query.bvh;
-  const Vec3d center = load3(bvh.center, 0);
-  int32_t leaf = 0;
-  // Of the coordinates: no distance in float32 is off by more.
-  constexpr double kRounding = 1e-6;
-  const double mesh_rounding = kRounding * largest_coordinate(bvh);
-  Vec3d previous = {};
-  double previous_radius = -INFINITY, previous_sign = 1;
-  for (int64_t at = begin; at < end; ++at) {
-    const int64_t i = order != nullptr ? order[at] : at;
-    const Vec3d p = Vec3d(load3(query.points, i)) - center;
-    const Vec3f near_p = Vec3f(p);
-    Nearest nearest = {INFINITY, leaf};
-    visit_leaf(bvh, leaf, near_p, nearest);
-    find_nearest(bvh, near_p, nearest);
-    if (!(nearest.squared < INFINITY)) {  // so far away that float32 squares overflow
-      query(i);
-      previous_radius = -INFINITY;
-      continue;
-    }
-    leaf = nearest.leaf;
-    double distance = std::sqrt(double(nearest.squared));
-
-    TrianglePoint exact = {};
-    int32_t slot = -1;
-    double sign = 1;
-    const auto find_exact = [&] {
-      if (slot < 0) exact = closest_in_leaf(bvh, leaf, p, slot);
-    };
-    if (query.closest != nullptr || std::is_same<T, double>::value) {
-      find_exact();
-      distance = std::sqrt(exact.distance_squared);
-    }
-    if (query.sign_method != SignMethod::kNone) {
-      // Two balls surely without a surface inside that overlap lie on the same side of a closed surface.
-      const double radius =
-          distance - mesh_rounding - kRounding * std::max(std::fabs(p.x), std::max(std::fabs(p.y), std::fabs(p.z)));
-      if (query.inherit && length(p - previous) < radius + previous_radius) {
-        sign = previous_sign;
-      } else if (query.sign_method == SignMethod::kPseudonormal) {
-        find_exact();
-        sign = query.sign_from_pseudonormal(p, exact, slot);
-      } else {
-        sign = fast_winding_number_at(bvh, near_p, float(query.beta)) > 0.5f ? -1 : 1;
-      }
-      previous = p;
-      previous_radius = radius;
-      previous_sign = sign;
-    }
-    if (query.closest != nullptr) {
-      store3(query.closest, i, Vec3<T>(exact.point + center));
-      store3(query.barycentric, i, Vec3<T>(exact.barycentric));
-      query.slot[i] = slot;
-    }
-    query.distance[i] = T(sign * distance);
-  }
+  QueryRun<T>{query, order, begin, end}();
 }
 
 template <typename T>
 void answer_winding_numbers(const WindingNumber<T>& query, const int32_t* order, int64_t begin, int64_t end) {
   const Vec3d center = load3(query.bvh.center, 0);
-  for (int64_t at = begin; at < end; ++at) {
-    const int64_t i = order != nullptr ? order[at] : at;
-    const Vec3f p = Vec3f(Vec3d(load3(query.points, i)) - center);
-    query.winding_number[i] = T(fast_winding_number_at(query.bvh, p, float(query.beta)));
+  for (int64_t at = begin; at < end; at += kTogether) {
+    const int count = int(std::min<int64_t>(kTogether, end - at));
+    Vec3f points[kTogether];
+    float winding[kTogether];
+    const auto index = [&](int k) { return order != nullptr ? int64_t(order[at + k]) : at + k; };
+    for (int k = 0; k < count; ++k) points[k] = Vec3f(Vec3d(load3(query.points, index(k))) - center);
+    winding_numbers(query.bvh, points, count, float(query.beta), winding);
+    for (int k = 0; k < count; ++k) query.winding_number[index(k)] = T(winding[k]);
   }
 }

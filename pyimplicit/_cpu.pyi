@@ -12,7 +12,7 @@ class BvhBuilder:
     def write(
         self,
         *,
-        bounds: int,
+        boxes: int,
         links: int,
         moments: int,
         leaf_first: int,

@@ -94,9 +94,9 @@ def build_bvh(triangles: Tensor) -> dict[str, Tensor]:
     builder = _cpu.BvhBuilder(triangles=triangles.data_ptr(), count=count, executor=(-1, torch.get_num_threads()))
     nodes, leaves = builder.nodes, builder.leaves
     arrays = {
-        "bounds": torch.empty(nodes, 6, 8),
+        "boxes": torch.empty(nodes, 8, 8),
         "links": torch.empty(nodes, 8, dtype=torch.int32),
-        "moments": torch.empty(nodes, 16, 8),
+        "moments": torch.empty(nodes, 13, 8),
         "leaf_first": torch.empty(leaves + 1, dtype=torch.int32),
         "frames": torch.empty(leaves, 14, 8),
         "triangles": torch.empty_like(triangles),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -57,6 +57,7 @@ class Surface:
             vertices = torch.as_tensor(mesh).detach().cpu()
         self._bvh = ops.build_bvh(vertices, self.mesh.faces).to(device)
         self._vertices, self._faces = self.mesh.vertices.to(device), self.mesh.faces.to(device)
+        self._asked = 0  # points so far
 
     def __repr__(self) -> str:
         return f"Surface({self.mesh!r}, device={str(self.device)!r})"
@@ -109,6 +110,7 @@ class Surface:
             >>> surface.closest_point(torch.tensor([[-1.0, 0.0, 0.0]])).point
             tensor([[0., 0., 0.]])
         """
+        self._note(points)
         return ops.closest_point(points, self._bvh)
 
     def unsigned_distance(self, points: Tensor) -> Tensor:
@@ -121,6 +123,7 @@ class Surface:
             >>> surface.unsigned_distance(torch.tensor([[0.0, -2.0, 0.0]])).round(decimals=5)
             tensor([2.])
         """
+        self._note(points)
         return ops.unsigned_distance(points, self._bvh)
 
     def signed_distance(self, points: Tensor, sign: str = "auto") -> Tensor:
@@ -149,7 +152,11 @@ class Surface:
         """
         if check_choice("sign", sign, SIGNS) == "auto":
             sign = self.sign_method
-        return ops.signed_distance(points, self._signed_bvh, sign)
+        self._note(points)
+        bvh = self._signed_bvh
+        if bvh.start_distance is not None and sign != self.sign_method:
+            bvh = replace(bvh, start_distance=None)  # its signs were found by the other method
+        return ops.signed_distance(points, bvh, sign)
 
     def winding_number(self, points: Tensor) -> Tensor:
         """Generalised winding number [N] around each of `points` [N, 3]: 1 inside, 0 outside a closed mesh.
@@ -217,8 +224,32 @@ class Surface:
         lengths = normals.norm(dim=1, keepdim=True)
         return SurfaceSamples(points, face, (normals / torch.where(lengths > 0, lengths, 1.0)).float())
 
+    def prepare(self) -> Surface:
+        """Make, now, the grid that tells queries where to look first; returns the surface.
+
+        A surface makes it by itself as soon as a quarter as many points have been asked for as the grid has cells.
+        Answers are the same with and without, to the last bit; only their time changes.
+
+        Example:
+            >>> surface = Surface(torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 1, 0]]), torch.tensor([[0, 1, 2]]))
+            >>> surface.prepare().unsigned_distance(torch.tensor([[0.2, 0.2, 0.5]]))
+            tensor([0.5000])
+        """
+        if self._bvh.start_leaf is None:
+            self._bvh = self._bvh.with_start()
+            self.__dict__.pop("_signed_bvh", None)
+        return self
+
+    def _note(self, points: Tensor) -> None:
+        """Count the points, whatever they are, and prepare for more once that pays."""
+        if self._bvh.start_leaf is None:
+            self._asked += points.shape[0] if isinstance(points, Tensor) and points.ndim == 2 else 0
+            if 4 * self._asked > self._bvh.start_resolution**3:
+                self.prepare()
+
     @cached_property
     def _signed_bvh(self) -> SurfaceBVH:
         if not (self.report.is_closed and self.report.is_oriented):
             return self._bvh  # has no pseudonormals and inherits no signs
-        return self._bvh.closed(angle_weighted_pseudonormals(self.mesh).to(self.device))
+        bvh = self._bvh.closed(angle_weighted_pseudonormals(self.mesh).to(self.device))
+        return bvh if bvh.start_leaf is None else bvh.with_start(self.sign_method)

@@ -67,7 +67,7 @@ def cast_rays(
     if bool((directions == 0).all(1).any()):
         raise ValueError("directions: expected no direction of length 0")
     t, slot, barycentric = _cast_rays_op(
-        origins.detach().contiguous(), directions.detach().contiguous(), bvh.bounds, bvh.links, bvh.leaf_first,
+        origins.detach().contiguous(), directions.detach().contiguous(), bvh.boxes, bvh.links, bvh.leaf_first,
         bvh.triangles, bvh.center, any_hit,
     )  # fmt: skip
     face = torch.where(slot >= 0, bvh.triangle_face[slot.clamp(min=0).long()].long(), -1)
@@ -80,7 +80,7 @@ def cast_rays(
 def _cast_rays_kernel(
     origins: Tensor,
     directions: Tensor,
-    bounds: Tensor,
+    boxes: Tensor,
     links: Tensor,
     leaf_first: Tensor,
     triangles: Tensor,
@@ -90,7 +90,7 @@ def _cast_rays_kernel(
     t, slot, barycentric = _cast_rays_fake(origins)
     _native.call(
         "cast_rays", origins.device, origins.dtype, origins=origins, directions=directions, count=origins.shape[0],
-        bounds=bounds, links=links, leaf_first=leaf_first, triangles=triangles, center=center, any=any_hit, t=t,
+        boxes=boxes, links=links, leaf_first=leaf_first, triangles=triangles, center=center, any=any_hit, t=t,
         slot=slot, barycentric=barycentric,
     )  # fmt: skip
     return t, slot, barycentric
@@ -103,7 +103,7 @@ def _cast_rays_fake(origins: Tensor, *_rest: object) -> tuple[Tensor, Tensor, Te
 
 _cast_rays_op = register(
     "cast_rays",
-    "(Tensor origins, Tensor directions, Tensor bounds, Tensor links, Tensor leaf_first, Tensor triangles,"
+    "(Tensor origins, Tensor directions, Tensor boxes, Tensor links, Tensor leaf_first, Tensor triangles,"
     " Tensor center, bool any_hit) -> (Tensor t, Tensor slot, Tensor barycentric)",
     _cast_rays_kernel,
     _cast_rays_fake,

@@ -1,0 +1,139 @@
+// The search for the leaf nearest to a point: one point after the other, or several together. Part of surface_simd.h.
+
+constexpr int kTogether = 16;    // points searched for together
+constexpr int kListSize = 2048;  // entries of their work lists, which then stay in the nearest caches
+
+// A point, and the nearest leaf found so far.
+struct Search {
+  Vec3f point;
+  float slack;    // Bvh::rounding_slack
+  float squared;  // squared distance, mesh units
+  float cutoff;   // Bvh::cutoff of it
+  int32_t leaf;
+};
+
+inline void visit_leaf(const Bvh& bvh, int32_t leaf, Search& search) {
+  const float squared = least(leaf_distances(bvh, leaf, search.point));
+  const bool nearer = squared < search.squared;
+  search.squared = nearer ? squared : search.squared;
+  search.leaf = nearer ? leaf : search.leaf;
+  search.cutoff = Bvh::cutoff(search.squared, search.slack);
+}
+
+inline Search start_search(const Bvh& bvh, Vec3f p, int32_t first_leaf) {
+  Search search = {p, float(bvh.rounding_slack(Bvh::largest_of(p))), INFINITY, INFINITY, first_leaf};
+  visit_leaf(bvh, first_leaf, search);
+  return search;
+}
+
+// Squared distances from a point to the boxes of a node's eight children.
+inline F8 box_distances(const Bvh& bvh, int32_t node, Vec3f point) {
+  const float* box = bvh.boxes + int64_t(node) * (kBoxSize * kWidth);
+  const float* axes = box + 6 * kWidth;
+  const F8 px = splat(axes[0] * point.x + axes[1] * point.y + axes[2] * point.z);
+  const F8 py = splat(axes[3] * point.x + axes[4] * point.y + axes[5] * point.z);
+  const F8 pz = splat(axes[6] * point.x + axes[7] * point.y + axes[8] * point.z);
+  const F8 zero = {};
+  const F8 x = max8(max8(load8(box) - px, px - load8(box + 24)), zero);
+  const F8 y = max8(max8(load8(box + 8) - py, py - load8(box + 32)), zero);
+  const F8 z = max8(max8(load8(box + 16) - pz, pz - load8(box + 40)), zero);
+  return x * x + y * y + z * z;
+}
+
+// Narrows a search down to the truth, below one link of the hierarchy. Nearest boxes first, on a stack.
+inline void search_alone(const Bvh& bvh, int32_t link, Search& search) {
+  struct Waiting {
+    float squared;
+    int32_t link;
+  } stack[kStackSize];
+  int waiting = 0;
+  for (;;) {
+    if (link < 0) {
+      visit_leaf(bvh, ~link, search);
+    } else {
+      const F8 squared = box_distances(bvh, link, search.point);
+      unsigned hits = bits_of(squared < splat(search.cutoff));
+      if (hits != 0) {
+        float distance[kWidth];
+        std::memcpy(distance, &squared, sizeof distance);
+        const int32_t* links = bvh.links + int64_t(link) * kWidth;
+        int child = __builtin_ctz(hits);
+        hits &= hits - 1;
+        if (hits == 0) {
+          link = links[child];
+          continue;
+        }
+        const int bottom = waiting;
+        stack[waiting++] = {distance[child], links[child]};
+        do {
+          child = __builtin_ctz(hits);
+          hits &= hits - 1;
+          int place = waiting++;
+          for (; place > bottom && stack[place - 1].squared < distance[child]; --place) stack[place] = stack[place - 1];
+          stack[place] = {distance[child], links[child]};
+        } while (hits != 0);
+      }
+    }
+    do {
+      if (waiting == 0) return;
+      --waiting;
+    } while (!(stack[waiting].squared < search.cutoff));
+    link = stack[waiting].link;
+  }
+}
+
+// Nodes or leaves still to be looked at, each for one of the searches.
+struct WorkList {
+  int32_t search[kListSize];
+  int32_t link[kListSize];
+  float squared[kListSize];  // distance to its box
+  int count = 0;
+
+  // Appends the chosen ones of eight, without a branch: all eight are written, and the next ones overwrite the rest.
+  void append(int which, I8 links, F8 distances, unsigned chosen) {
+    const Packing packing(chosen);
+    store8(search + count, I8{} + which);
+    store8(link + count, packing.apply(links));
+    store8(squared + count, packing.apply(distances));
+    count += __builtin_popcount(chosen);
+  }
+
+  bool full() const { return count > kListSize - kWidth; }
+};
+
+// Narrows several searches down to the truth, breadth first: all nodes in one list, all leaves in another. No step
+// depends on the one before, and no branch on the data, so that the processor has many steps under way at any time:
+// with a good first guess 1.5 to 2 times as fast as one search after the other, and without one much slower.
+inline void search_together(const Bvh& bvh, Search* searches, int count) {
+  WorkList nodes, leaves;
+  const auto visit_leaves = [&] {
+    for (int at = 0; at < leaves.count; ++at) {
+      Search& search = searches[leaves.search[at]];
+      if (leaves.squared[at] < search.cutoff) visit_leaf(bvh, ~leaves.link[at], search);
+    }
+    leaves.count = 0;
+  };
+  int32_t first_leaf[kTogether];
+  for (int i = 0; i < count; ++i) {
+    first_leaf[i] = ~searches[i].leaf;
+    nodes.search[i] = i;
+    nodes.link[i] = 0;
+  }
+  nodes.count = count;
+  for (int next = 0; next < nodes.count; ++next) {
+    const int which = nodes.search[next];
+    const Search& search = searches[which];
+    const int32_t node = nodes.link[next];
+    const F8 squared = box_distances(bvh, node, search.point);
+    const I8 links = load8(bvh.links + int64_t(node) * kWidth);
+    const unsigned near = bits_of(squared < splat(search.cutoff)), leaf = bits_of(links);
+    nodes.append(which, links, squared, near & ~leaf);
+    leaves.append(which, links, squared, near & leaf & ~bits_of(links == I8{} + first_leaf[which]));
+    if (leaves.full()) visit_leaves();
+    if (nodes.full()) {  // a point with much of the surface at almost the same distance
+      visit_leaves();
+      for (++next; next < nodes.count; ++next) search_alone(bvh, nodes.link[next], searches[nodes.search[next]]);
+    }
+  }
+  visit_leaves();
+}
