@@ -10,6 +10,7 @@
 #include "distance_mask.h"
 #include "interpolation.h"
 #include "linear_weights.h"
+#include "morton.h"
 #include "parallel.h"
 #include "random.h"
 #include "rays.h"
@@ -92,6 +93,34 @@ void winding_number(Array<const T> points, int64_t count, Array<const int32_t> l
                     Array<const double> center, double beta, bool plain, Array<T> out, Executor executor) {
   const Bvh bvh = {nullptr, links, moments, leaf_first, frames, triangles, center, 0};
   run_winding_number(WindingNumber<T>{points, bvh, beta, out}, count, plain, executor);
+}
+
+template <typename T>
+void surface_batch_query(Array<const T> points, int64_t batch, int64_t each, Array<const SurfaceEntry> entries,
+                         Array<const float> boxes, Array<const int32_t> links, Array<const float> moments,
+                         Array<const int32_t> leaf_first, Array<const float> frames, Array<const float> triangles,
+                         Array<const int32_t> triangle_face, Array<const int32_t> start_leaf,
+                         Array<const float> start_distance, Array<const float> pseudonormals,
+                         Array<const int64_t> shapes, bool with_sign, Array<T> distance, Array<T> closest,
+                         Array<int32_t> slot, Array<int64_t> face, Array<T> barycentric, Executor executor) {
+  const SurfaceTable table = {entries,   boxes,         links,      moments,        leaf_first,   frames,
+                              triangles, triangle_face, start_leaf, start_distance, pseudonormals};
+  const SurfaceBatchQuery<T> query = {points,   table,   shapes, each, with_sign,
+                                      distance, closest, slot,   face, barycentric};
+  run_surface_batch(query, batch, executor);
+}
+
+inline void gather_batch_corners(Array<const SurfaceEntry> entries, Array<const float> triangles,
+                                 Array<const int64_t> shapes, Array<const int32_t> slot, int64_t batch, int64_t each,
+                                 Array<float> corners, Executor executor) {
+  parallel_for(batch * each, GatherCorners{entries, triangles, shapes, slot, each, corners}, executor, 4096);
+}
+
+// ---- morton.h
+
+template <typename T>
+void morton_keys(Array<const T> points, int64_t count, Array<const T> box, Array<int32_t> keys, Executor executor) {
+  parallel_for(count, MortonKeys<T>{points, box, keys}, executor, 8192);
 }
 
 // ---- rays.h
@@ -226,6 +255,11 @@ void define_for_type(py::module_& m, const std::string& type) {
          {"points", "count", "order", "boxes", "links", "moments", "leaf_first", "frames", "triangles", "center",
           "extent", "start_leaf", "start_distance", "start_resolution", "start_half_side", "pseudonormals",
           "sign_method", "inherit", "plain", "distance", "closest", "slot", "barycentric", "executor"});
+  define(m, name("surface_batch_query").c_str(), &surface_batch_query<T>,
+         {"points", "batch", "each", "entries", "boxes", "links", "moments", "leaf_first", "frames", "triangles",
+          "triangle_face", "start_leaf", "start_distance", "pseudonormals", "shapes", "with_sign", "distance",
+          "closest", "slot", "face", "barycentric", "executor"});
+  define(m, name("morton_keys").c_str(), &morton_keys<T>, {"points", "count", "box", "keys", "executor"});
   define(m, name("winding_number").c_str(), &winding_number<T>,
          {"points", "count", "links", "moments", "leaf_first", "frames", "triangles", "center", "beta", "plain", "out",
           "executor"});
@@ -262,6 +296,8 @@ inline void define_kernels(py::module_& m) {
   define(m, "sample_surface", &sample_surface,
          {"vertices", "faces", "cumulative", "face_count", "count", "seed", "shape", "step", "purpose", "points",
           "chosen", "executor"});
+  define(m, "gather_batch_corners", &gather_batch_corners,
+         {"entries", "triangles", "shapes", "slot", "batch", "each", "corners", "executor"});
   define(m, "choose_with_replacement", &choose_with_replacement,
          {"cumulative", "candidates", "count", "seed", "shape", "step", "purpose", "chosen", "executor"});
 }

@@ -2,22 +2,43 @@
 // and find what they need still in the cache, and their neighbour's answer as a first guess.
 #pragma once
 
-#include <algorithm>
 #include <cstdint>
-#include <vector>
 
 #include "parallel.h"
 #include "vec3.h"
 
+#if !defined(__CUDACC__)
+#include <algorithm>
+#include <vector>
+#endif
+
 namespace pyimplicit {
 
 // Puts two zero bits behind each of the ten low bits of x.
-inline uint32_t spread_bits(uint32_t x) {
+PIM_HOST_DEVICE inline uint32_t spread_bits(uint32_t x) {
   x = (x | (x << 16)) & 0x030000FFu;
   x = (x | (x << 8)) & 0x0300F00Fu;
   x = (x | (x << 4)) & 0x030C30C3u;
   return (x | (x << 2)) & 0x09249249u;
 }
+
+// Keys that sort points along a Morton curve over a box; what the GPU sorts by.
+template <typename T>
+struct MortonKeys {
+  const T* points;  // [N, 3]
+  const T* box;     // [2, 3] smallest and largest coordinates of the points
+  // outputs
+  int32_t* keys;  // [N], not negative
+
+  PIM_HOST_DEVICE void operator()(int64_t i) const {
+    const Vec3d low = Vec3d(load3(box, 0)), side = Vec3d(load3(box, 1)) - low, p = Vec3d(load3(points, i)) - low;
+    const double extent = fmax(side.x, fmax(side.y, side.z)), scale = extent > 0 ? 1023 / extent : 0;
+    keys[i] = int32_t(spread_bits(uint32_t(p.x * scale)) | spread_bits(uint32_t(p.y * scale)) << 1 |
+                      spread_bits(uint32_t(p.z * scale)) << 2);
+  }
+};
+
+#if !defined(__CUDACC__)
 
 // Indices of points [count, 3] along a Morton curve over their bounding box. Stable, so the order depends on the
 // points alone, not on the number of threads. A radix sort of two passes, each over one half of the key.
@@ -100,5 +121,7 @@ std::vector<int32_t> morton_order(const T* points, int64_t count, Executor execu
   });
   return order;
 }
+
+#endif
 
 }  // namespace pyimplicit

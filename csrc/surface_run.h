@@ -3,6 +3,7 @@
 
 #include "parallel.h"
 #include "surface.h"
+#include "surface_batch.h"
 
 namespace pyimplicit {
 
@@ -18,6 +19,11 @@ void run_winding_number(const WindingNumber<T>& query, int64_t count, bool /*pla
   parallel_for(count, query, executor);
 }
 
+template <typename T>
+void run_surface_batch(const SurfaceBatchQuery<T>& query, int64_t batch, Executor executor) {
+  parallel_for(batch * query.each, query, executor);
+}
+
 #else
 
 // `plain` runs the bodies of surface.h instead of the twin; the tests compare the two. In surface_cpu.cpp, for float
@@ -27,6 +33,18 @@ void run_surface_query(const SurfaceQuery<T>& query, int64_t count, bool plain, 
 
 template <typename T>
 void run_winding_number(const WindingNumber<T>& query, int64_t count, bool plain, Executor executor);
+
+// Whole rows to a thread where there are enough of them, else all threads to one row after the other.
+template <typename T>
+void run_surface_batch(const SurfaceBatchQuery<T>& query, int64_t batch, Executor executor) {
+  const bool by_rows = batch >= 2 * int64_t(executor.handle);
+  const auto row = [&](int64_t b) {
+    run_surface_query(query.row(b), query.each, false, by_rows ? Executor{-1, 1} : executor);
+    for (int64_t i = b * query.each; i < (b + 1) * query.each; ++i) query.name_face(i);
+  };
+  if (by_rows) return parallel_for(batch, row, executor, 1);
+  for (int64_t b = 0; b < batch; ++b) row(b);
+}
 
 #endif
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pyimplicit.geometry.files import load_mesh, save_mesh
     from pyimplicit.geometry.mesh import LONGEST_SIDE, Mesh, inspect_mesh, normalize_mesh
     from pyimplicit.geometry.surface import Surface
+    from pyimplicit.geometry.surface_batch import SurfaceBatch
     from pyimplicit.geometry.watertight import make_watertight
     from pyimplicit.sampling import STRATEGIES, DistanceMask, QuerySet, sample_queries
     from pyimplicit.study import run_study
@@ -38,6 +39,7 @@ _HOMES = {
     "geometry.files": ("load_mesh", "save_mesh"),
     "geometry.mesh": ("LONGEST_SIDE", "Mesh", "inspect_mesh", "normalize_mesh"),
     "geometry.surface": ("Surface",),
+    "geometry.surface_batch": ("SurfaceBatch",),
     "geometry.watertight": ("make_watertight",),
     "sampling": ("STRATEGIES", "DistanceMask", "QuerySet", "sample_queries"),
     "study": ("run_study",),
@@ -53,6 +55,7 @@ __all__ = [
     "Mesh",
     "QuerySet",
     "Surface",
+    "SurfaceBatch",
     "d_score",
     "data",
     "evaluate",

@@ -4,6 +4,7 @@ from pyimplicit.geometry.files import load_mesh, save_mesh
 from pyimplicit.geometry.marching import marching_cubes
 from pyimplicit.geometry.mesh import LONGEST_SIDE, Mesh, MeshReport, inspect_mesh, normalize_mesh
 from pyimplicit.geometry.surface import Surface, SurfaceSamples
+from pyimplicit.geometry.surface_batch import SurfaceBatch
 from pyimplicit.geometry.watertight import WatertightReport, make_watertight
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "Mesh",
     "MeshReport",
     "Surface",
+    "SurfaceBatch",
     "SurfaceSamples",
     "WatertightReport",
     "inspect_mesh",

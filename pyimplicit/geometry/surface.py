@@ -55,7 +55,7 @@ class Surface:
                 raise TypeError("faces: expected [F, 3] integers beside vertices, got none")
             self.mesh = Mesh(mesh, faces)
             vertices = torch.as_tensor(mesh).detach().cpu()
-        self._bvh = ops.build_bvh(vertices, self.mesh.faces).to(device)
+        self.hierarchy = ops.build_bvh(vertices, self.mesh.faces).to(device)
         self._vertices, self._faces = self.mesh.vertices.to(device), self.mesh.faces.to(device)
         self._asked = 0  # points so far
 
@@ -65,7 +65,7 @@ class Surface:
     @property
     def device(self) -> torch.device:
         """Where queries run and their points must be."""
-        return self._bvh.device
+        return self.hierarchy.device
 
     @cached_property
     def report(self) -> MeshReport:
@@ -95,9 +95,9 @@ class Surface:
             return self
         moved = object.__new__(Surface)
         moved.__dict__.update(self.__dict__)
-        moved._bvh = self._bvh.to(device)
+        moved.hierarchy = self.hierarchy.to(device)
         moved._vertices, moved._faces = self._vertices.to(device), self._faces.to(device)
-        moved.__dict__.pop("_signed_bvh", None)
+        moved.__dict__.pop("signed_hierarchy", None)
         return moved
 
     def closest_point(self, points: Tensor) -> ClosestPoint:
@@ -111,7 +111,7 @@ class Surface:
             tensor([[0., 0., 0.]])
         """
         self._note(points)
-        return ops.closest_point(points, self._bvh)
+        return ops.closest_point(points, self.hierarchy)
 
     def unsigned_distance(self, points: Tensor) -> Tensor:
         """Distance [N] of each of `points` [N, 3] to the surface, mesh units, not negative.
@@ -124,7 +124,7 @@ class Surface:
             tensor([2.])
         """
         self._note(points)
-        return ops.unsigned_distance(points, self._bvh)
+        return ops.unsigned_distance(points, self.hierarchy)
 
     def signed_distance(self, points: Tensor, sign: str = "auto") -> Tensor:
         """Distance [N] to the surface, mesh units, negative inside.
@@ -153,7 +153,7 @@ class Surface:
         if check_choice("sign", sign, SIGNS) == "auto":
             sign = self.sign_method
         self._note(points)
-        bvh = self._signed_bvh
+        bvh = self.signed_hierarchy
         if bvh.start_distance is not None and sign != self.sign_method:
             bvh = replace(bvh, start_distance=None)  # its signs were found by the other method
         return ops.signed_distance(points, bvh, sign)
@@ -166,7 +166,7 @@ class Surface:
             >>> bool(surface.winding_number(torch.tensor([[9.0, 9.0, 9.0]])).abs() < 0.01)
             True
         """
-        return ops.winding_number(points, self._bvh)
+        return ops.winding_number(points, self.hierarchy)
 
     def contains(self, points: Tensor, sign: str = "auto") -> Tensor:
         """Whether each of `points` [N, 3] lies inside, [N] bool; arguments and errors as `signed_distance`.
@@ -195,7 +195,7 @@ class Surface:
             >>> surface.cast_rays(torch.tensor([[0.2, 0.2, 1.0]]), torch.tensor([[0.0, 0.0, 1.0]])).hit
             tensor([False])
         """
-        return ops.cast_rays(origins, directions, self._bvh, any_hit=any_hit)
+        return ops.cast_rays(origins, directions, self.hierarchy, any_hit=any_hit)
 
     def sample_surface(self, count: int, seed: int | RandomStream = 0) -> SurfaceSamples:
         """Points distributed evenly over the area, with their faces and normals.
@@ -235,21 +235,22 @@ class Surface:
             >>> surface.prepare().unsigned_distance(torch.tensor([[0.2, 0.2, 0.5]]))
             tensor([0.5000])
         """
-        if self._bvh.start_leaf is None:
-            self._bvh = self._bvh.with_start()
-            self.__dict__.pop("_signed_bvh", None)
+        if self.hierarchy.start_leaf is None:
+            self.hierarchy = self.hierarchy.with_start()
+            self.__dict__.pop("signed_hierarchy", None)
         return self
 
     def _note(self, points: Tensor) -> None:
         """Count the points, whatever they are, and prepare for more once that pays."""
-        if self._bvh.start_leaf is None:
+        if self.hierarchy.start_leaf is None:
             self._asked += points.shape[0] if isinstance(points, Tensor) and points.ndim == 2 else 0
-            if 4 * self._asked > self._bvh.start_resolution**3:
+            if 4 * self._asked > self.hierarchy.start_resolution**3:
                 self.prepare()
 
     @cached_property
-    def _signed_bvh(self) -> SurfaceBVH:
+    def signed_hierarchy(self) -> SurfaceBVH:
+        """The hierarchy with what signed queries need beside it."""
         if not (self.report.is_closed and self.report.is_oriented):
-            return self._bvh  # has no pseudonormals and inherits no signs
-        bvh = self._bvh.closed(angle_weighted_pseudonormals(self.mesh).to(self.device))
+            return self.hierarchy  # has no pseudonormals and inherits no signs
+        bvh = self.hierarchy.closed(angle_weighted_pseudonormals(self.mesh).to(self.device))
         return bvh if bvh.start_leaf is None else bvh.with_start(self.sign_method)

@@ -14,6 +14,7 @@ from pyimplicit.ops.surface import (
     unsigned_distance,
     winding_number,
 )
+from pyimplicit.ops.surface_batch import SurfaceTable, batch_closest_point, batch_distance
 
 __all__ = [
     "ClosestPoint",
@@ -21,6 +22,9 @@ __all__ = [
     "RandomStream",
     "RayHits",
     "SurfaceBVH",
+    "SurfaceTable",
+    "batch_closest_point",
+    "batch_distance",
     "build_bvh",
     "build_cloud_grid",
     "cast_rays",

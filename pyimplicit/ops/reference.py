@@ -65,6 +65,28 @@ def signed_distance(
     return torch.where(winding_number(points.detach(), vertices, faces) > 0.5, -distance, distance)
 
 
+def batch_closest_point(
+    points: Tensor,  # [B, N, 3]
+    meshes: Sequence[tuple[Tensor, Tensor]],  # vertices and faces of each surface
+    shapes: Tensor,  # [B]
+) -> ClosestPoint:
+    """Twin of `pyimplicit.ops.batch_closest_point`: one row after the other."""
+    rows = [closest_point(row, *meshes[shape]) for row, shape in zip(points, shapes.tolist(), strict=True)]
+    return ClosestPoint(*(torch.stack([getattr(row, part) for row in rows]) for part in ClosestPoint.__annotations__))
+
+
+def batch_distance(
+    points: Tensor,  # [B, N, 3]
+    meshes: Sequence[tuple[Tensor, Tensor]],  # vertices and faces of each surface
+    shapes: Tensor,  # [B]
+    *,
+    signed: bool,
+) -> Tensor:
+    """Twin of `pyimplicit.ops.batch_distance`: one row after the other."""
+    of_row = signed_distance if signed else unsigned_distance
+    return torch.stack([of_row(row, *meshes[shape]) for row, shape in zip(points, shapes.tolist(), strict=True)])
+
+
 def cast_rays(
     origins: Tensor,  # [N, 3]
     directions: Tensor,  # [N, 3]

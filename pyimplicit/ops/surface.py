@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,10 +11,16 @@ from torch import Tensor
 
 from pyimplicit import _native
 from pyimplicit.checks import check_finite, check_tensor
+from pyimplicit.ops._closest_feature import ClosestFeature
 from pyimplicit.ops._library import no_second_derivative, register
 
 # Half the extent of the largest mesh: its cubes, which winding numbers need, still fit float32.
 LARGEST_EXTENT = 1e12
+
+SIGN_METHODS = {"pseudonormal": 1, "winding": 2}  # numbered as SignMethod in csrc/surface.h
+
+# Points from which sorting them first pays on a GPU, where neighbouring threads share what they fetch.
+_SORT_FROM = 32_768
 
 # The start grid covers a cube this much wider than the mesh, where most query points are.
 _START_REACH = 1.125
@@ -74,7 +81,7 @@ class SurfaceBVH:
         resolution = self.start_resolution
         if self.extent == 0:  # all faces at one point: there is nothing to look for
             return self
-        side = 2 * _START_REACH * self.extent
+        side = 2 * self.start_half_side
         axis = (torch.arange(resolution, device=self.device) + 0.5) * (side / resolution) - side / 2
         centers = torch.cartesian_prod(axis, axis, axis).double() + self.center
         shape = (resolution,) * 3
@@ -91,7 +98,20 @@ class SurfaceBVH:
     @property
     def start_resolution(self) -> int:
         """Cells of the start grid along an axis: about two for each leaf, and not so many that they outgrow a cache."""
-        return min(max(round((2 * (len(self.leaf_first) - 1)) ** (1 / 3)), 4), 96)
+        leaves = self.leaf_first.shape[0] - 1
+        return min(max(round(math.pow(2 * leaves, 1 / 3)), 4), 96)
+
+    @property
+    def start_half_side(self) -> float:
+        """Half the side of the cube that a start grid covers, mesh units."""
+        return _START_REACH * self.extent
+
+    def check_sign(self, sign: str) -> None:
+        """Refuse a way to find signs that is unknown, or that this hierarchy was not built for."""
+        if sign not in SIGN_METHODS:
+            raise ValueError(f"sign: expected 'pseudonormal' or 'winding', got {sign!r}")
+        if sign == "pseudonormal" and self.pseudonormals is None:
+            raise ValueError("sign: 'pseudonormal' needs a closed, consistently oriented mesh; use 'winding'")
 
     @property
     def device(self) -> torch.device:
@@ -233,13 +253,10 @@ def signed_distance(
         tensor([3.])
     """
     check_points(points, bvh)
-    if sign not in _SIGN_METHODS:
-        raise ValueError(f"sign: expected 'pseudonormal' or 'winding', got {sign!r}")
-    if sign == "pseudonormal" and bvh.pseudonormals is None:
-        raise ValueError("sign: 'pseudonormal' needs a closed, consistently oriented mesh; use 'winding'")
+    bvh.check_sign(sign)
     normals, moments = (bvh.pseudonormals, None) if sign == "pseudonormal" else (None, bvh.moments)
     distance: Tensor = _distance_op(
-        points.contiguous(), *_geometry(bvh), bvh.start_distance, normals, moments, bvh.is_closed, _SIGN_METHODS[sign]
+        points.contiguous(), *_geometry(bvh), bvh.start_distance, normals, moments, bvh.is_closed, SIGN_METHODS[sign]
     )  # fmt: skip
     return distance
 
@@ -286,6 +303,32 @@ def check_points(points: Tensor, bvh: SurfaceBVH) -> None:
         check_finite("points", (points.detach() - bvh.center).float())
 
 
+def morton_order(
+    points: Tensor,  # [N, 3]
+) -> Tensor:
+    """Indices [N] int64 of points along a Morton curve over their bounding box; N at least 1.
+
+    Source:
+        Morton, "A Computer Oriented Geodetic Data Base and a New Technique in File Sequencing", 1966.
+
+    Example:
+        >>> morton_order(torch.tensor([[1.0, 1, 1], [0, 0, 0], [0, 0, 1]])).tolist()
+        [1, 2, 0]
+    """
+    keys = torch.empty(points.shape[0], dtype=torch.int32, device=points.device)
+    box = torch.stack(points.aminmax(dim=0))
+    _native.call(
+        "morton_keys",
+        points.device,
+        points.dtype,
+        points=points.contiguous(),
+        count=points.shape[0],
+        box=box,
+        keys=keys,
+    )
+    return keys.sort(stable=True).indices
+
+
 def _geometry(bvh: SurfaceBVH) -> tuple[Any, ...]:
     return (
         bvh.boxes, bvh.links, bvh.leaf_first, bvh.frames, bvh.triangles, bvh.center, bvh.extent, bvh.start_leaf
@@ -293,8 +336,6 @@ def _geometry(bvh: SurfaceBVH) -> tuple[Any, ...]:
 
 
 # ---- operators
-
-_SIGN_METHODS = {"pseudonormal": 1, "winding": 2}  # numbered as SignMethod in csrc/surface.h
 
 
 def _query(
@@ -310,8 +351,9 @@ def _query(
     names = ("boxes", "links", "leaf_first", "frames", "triangles", "center", "extent", "start_leaf")
     keywords = dict(zip(names, geometry, strict=True))
     start_leaf, extent = keywords["start_leaf"], keywords["extent"]
+    order = morton_order(points) if points.is_cuda and points.shape[0] >= _SORT_FROM else None  # the CPU's sorts itself
     _native.call(
-        "surface_query", points.device, points.dtype, points=points, count=points.shape[0], order=None, **keywords,
+        "surface_query", points.device, points.dtype, points=points, count=points.shape[0], order=order, **keywords,
         start_distance=start_distance, start_resolution=0 if start_leaf is None else start_leaf.shape[0],
         start_half_side=_START_REACH * extent, moments=moments, pseudonormals=pseudonormals, sign_method=sign_method,
         inherit=inherit, plain=False, **outputs,
@@ -346,38 +388,9 @@ def _closest_point_backward(
     ctx: Any, grad_distance: Tensor, grad_closest: Tensor, *_unused: Tensor
 ) -> tuple[Tensor | None, ...]:
     points, distance, closest, slot, barycentric, triangles = ctx.saved_tensors
-    edge, normal, spanned = _feature(slot, barycentric, triangles, points.dtype)
-    # The Jacobian of the closest point projects on the face or edge it lies on; it is constant in a neighbourhood.
-    along_edge = edge * (edge * grad_closest).sum(1, keepdim=True)
-    in_plane = grad_closest - normal * (normal * grad_closest).sum(1, keepdim=True)
-    through_point = torch.where(spanned == 3, in_plane, torch.where(spanned == 2, along_edge, 0.0))
-    away = _away(points, distance, closest, normal, spanned)
-    return (away * grad_distance.unsqueeze(1) + through_point, *[None] * 8)
-
-
-def _feature(slot: Tensor, barycentric: Tensor, triangles: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
-    """Unit edge [N, 3], unit normal [N, 3] and number [N, 1] of the corners that the closest point lies between."""
-    corners = triangles[slot.long()].reshape(-1, 3, 3).to(dtype)
-    on_corner = barycentric > 0  # [N, 3]
-    start = torch.where(on_corner[:, :1], corners[:, 0], corners[:, 1])
-    end = torch.where(on_corner[:, 2:], corners[:, 2], corners[:, 1])
-    normal = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0], dim=-1)
-    return _unit(end - start), _unit(normal), on_corner.sum(1, keepdim=True)
-
-
-def _away(points: Tensor, distance: Tensor, closest: Tensor, normal: Tensor, spanned: Tensor) -> Tensor:
-    """Unit vectors [N, 3] away from the surface, 0 on it.
-
-    Very near a face the direction of p - q is lost in rounding, where the normal is exact.
-    """
-    arm = points - closest
-    side = torch.sign((arm * normal).sum(1, keepdim=True)).detach()
-    return torch.where(spanned == 3, normal * side, arm / torch.where(distance > 0, distance, 1.0).unsqueeze(1))
-
-
-def _unit(vectors: Tensor) -> Tensor:
-    lengths = vectors.norm(dim=-1, keepdim=True)
-    return vectors / torch.where(lengths > 0, lengths, 1.0)
+    feature = ClosestFeature.of(triangles[slot.long()].to(points.dtype), barycentric)
+    slope = feature.away(points, distance, closest) * grad_distance.unsqueeze(-1)
+    return (slope + feature.along(grad_closest), *[None] * 8)
 
 
 _GEOMETRY_SCHEMA = (
@@ -429,9 +442,9 @@ def _distance_backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
     # The forward pass keeps distances alone; the closest points are found again for those who want gradients.
     points, *geometry, start_leaf, signed = ctx.saved_tensors
     distance, closest, slot, barycentric = _closest_point_op(points, *geometry, ctx.extent, start_leaf)
-    _, normal, spanned = _feature(slot, barycentric, geometry[4], points.dtype)
-    away = _away(points, distance, closest, normal, spanned)
-    return (away * (gradient * torch.where(signed < 0, -1.0, 1.0)).unsqueeze(1), *[None] * 13)
+    feature = ClosestFeature.of(geometry[4][slot.long()].to(points.dtype), barycentric)
+    slope = feature.away(points, distance, closest) * (gradient * torch.where(signed < 0, -1.0, 1.0)).unsqueeze(-1)
+    return (slope, *[None] * 13)
 
 
 _distance_op = register(

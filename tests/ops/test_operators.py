@@ -40,6 +40,18 @@ def calls(device: torch.device) -> dict[str, Callable[[], Any]]:
         distance = ops.signed_distance(points.requires_grad_(), bvh, "winding")
         return distance, torch.autograd.grad(distance.sum(), points)[0]
 
+    table = ops.SurfaceTable.of([bvh, bvh_of(soup(50), device)], ["winding", "winding"])
+    rows, shapes = points.clone().reshape(3, 1000, 3), torch.tensor([0, 1, 0], device=device)
+
+    def batch_closest() -> tuple[Tensor, ...]:
+        hit = ops.batch_closest_point(rows.requires_grad_(), table, shapes)
+        (slope,) = torch.autograd.grad(hit.distance.sum() + hit.point.sum(), rows)
+        return hit.distance, hit.point, hit.face, hit.barycentric, slope
+
+    def batch_distance() -> tuple[Tensor, ...]:
+        distance = ops.batch_distance(rows.requires_grad_(), table, shapes, signed=True)
+        return distance, torch.autograd.grad(distance.sum(), rows)[0]
+
     def sampled_grids() -> tuple[Tensor, ...]:
         inputs = [*[grid.requires_grad_() for grid in grids], queries.requires_grad_()]
         features = ops.sample_grids(inputs[:2], queries, OFFSETS.to(device))
@@ -60,6 +72,8 @@ def calls(device: torch.device) -> dict[str, Callable[[], Any]]:
         "unsigned_distance": lambda: ops.unsigned_distance(points.detach(), bvh),
         "signed_distance": signed,
         "winding_number": lambda: ops.winding_number(points.detach(), bvh),
+        "batch_closest_point": batch_closest,
+        "batch_distance": batch_distance,
         "cast_rays": lambda: _ray_tensors(ops.cast_rays(points.detach(), 1 + points.detach(), bvh)),
         "sample_grids": sampled_grids,
         "sample_planes": sampled_planes,
