@@ -75,23 +75,24 @@ void define(py::module_& module, const char* name, void (*function)(Arguments...
 template <typename T>
 void surface_query(Array<const T> points, int64_t count, Array<const int64_t> order, Array<const float> boxes,
                    Array<const int32_t> links, Array<const float> moments, Array<const int32_t> leaf_first,
-                   Array<const float> frames, Array<const float> triangles, Array<const double> center, double extent,
-                   Array<const int32_t> start_leaf, Array<const float> start_distance, int start_resolution,
-                   double start_half_side, Array<const float> pseudonormals, int sign_method, bool inherit,
-                   bool plain, Array<T> distance, Array<T> closest, Array<int32_t> slot,
+                   Array<const float> frames, Array<const float> triangles, Array<const int32_t> triangle_face,
+                   Array<const double> center, double scale, Array<const int32_t> start_leaf,
+                   Array<const float> start_distance, int start_resolution, Array<const float> pseudonormals, int sign_method, bool inherit,
+                   bool plain, Array<T> distance, Array<T> closest, Array<int32_t> slot, Array<int64_t> face,
                    Array<T> barycentric, Executor executor) {
-  const Bvh bvh = {boxes, links, moments, leaf_first, frames, triangles, center, extent};
-  const StartGrid start = {start_leaf, start_distance, start_resolution, float(start_half_side)};
+  const Bvh bvh = {boxes, links, moments, leaf_first, frames, triangles, triangle_face, center, scale};
+  const StartGrid start = {start_leaf, start_distance, start_resolution};
   const SurfaceQuery<T> query = {points,  order,    bvh,     start, SignMethod(sign_method), pseudonormals,
-                                 inherit, distance, closest, slot,  barycentric};
+                                 inherit, distance, closest, slot,  face,                    barycentric};
   run_surface_query(query, count, plain, executor);
 }
 
 template <typename T>
 void winding_number(Array<const T> points, int64_t count, Array<const int32_t> links, Array<const float> moments,
                     Array<const int32_t> leaf_first, Array<const float> frames, Array<const float> triangles,
-                    Array<const double> center, double beta, bool plain, Array<T> out, Executor executor) {
-  const Bvh bvh = {nullptr, links, moments, leaf_first, frames, triangles, center, 0};
+                    Array<const double> center, double scale, double beta, bool plain, Array<T> out,
+                    Executor executor) {
+  const Bvh bvh = {nullptr, links, moments, leaf_first, frames, triangles, nullptr, center, scale};
   run_winding_number(WindingNumber<T>{points, bvh, beta, out}, count, plain, executor);
 }
 
@@ -128,9 +129,9 @@ void morton_keys(Array<const T> points, int64_t count, Array<const T> box, Array
 template <typename T>
 void cast_rays(Array<const T> origins, Array<const T> directions, int64_t count, Array<const float> boxes,
                Array<const int32_t> links, Array<const int32_t> leaf_first, Array<const float> triangles,
-               Array<const double> center, bool any, Array<T> t, Array<int32_t> slot, Array<T> barycentric,
+               Array<const double> center, double scale, bool any, Array<T> t, Array<int32_t> slot, Array<T> barycentric,
                Executor executor) {
-  const Bvh bvh = {boxes, links, nullptr, leaf_first, nullptr, triangles, center, 0};
+  const Bvh bvh = {boxes, links, nullptr, leaf_first, nullptr, triangles, nullptr, center, scale};
   parallel_for(count, CastRays<T>{origins, directions, bvh, any, t, slot, barycentric}, executor, 64);
 }
 
@@ -252,19 +253,19 @@ template <typename T>
 void define_for_type(py::module_& m, const std::string& type) {
   const auto name = [&](const char* kernel) { return std::string(kernel) + "_" + type; };
   define(m, name("surface_query").c_str(), &surface_query<T>,
-         {"points", "count", "order", "boxes", "links", "moments", "leaf_first", "frames", "triangles", "center",
-          "extent", "start_leaf", "start_distance", "start_resolution", "start_half_side", "pseudonormals",
-          "sign_method", "inherit", "plain", "distance", "closest", "slot", "barycentric", "executor"});
+         {"points", "count", "order", "boxes", "links", "moments", "leaf_first", "frames", "triangles",
+          "triangle_face", "center", "scale", "start_leaf", "start_distance", "start_resolution", "pseudonormals", "sign_method", "inherit", "plain", "distance", "closest", "slot", "face", "barycentric",
+          "executor"});
   define(m, name("surface_batch_query").c_str(), &surface_batch_query<T>,
          {"points", "batch", "each", "entries", "boxes", "links", "moments", "leaf_first", "frames", "triangles",
           "triangle_face", "start_leaf", "start_distance", "pseudonormals", "shapes", "with_sign", "distance",
           "closest", "slot", "face", "barycentric", "executor"});
   define(m, name("morton_keys").c_str(), &morton_keys<T>, {"points", "count", "box", "keys", "executor"});
   define(m, name("winding_number").c_str(), &winding_number<T>,
-         {"points", "count", "links", "moments", "leaf_first", "frames", "triangles", "center", "beta", "plain", "out",
+         {"points", "count", "links", "moments", "leaf_first", "frames", "triangles", "center", "scale", "beta", "plain", "out",
           "executor"});
   define(m, name("cast_rays").c_str(), &cast_rays<T>,
-         {"origins", "directions", "count", "boxes", "links", "leaf_first", "triangles", "center", "any", "t", "slot",
+         {"origins", "directions", "count", "boxes", "links", "leaf_first", "triangles", "center", "scale", "any", "t", "slot",
           "barycentric", "executor"});
   define(m, name("uniform").c_str(), &uniform<T>,
          {"count", "seed", "shape", "step", "purpose", "low", "high", "values", "executor"});

@@ -1,7 +1,8 @@
 // An eight-wide bounding volume hierarchy over triangles: its layout and its plain traversal, for CPU and GPU.
 //
-// Everything is relative to `center`, the middle of the mesh's bounding box, so that float32 keeps its precision for
-// a mesh far from the origin. Eight children stand side by side in structure-of-arrays order, one SIMD register each.
+// Everything is in coordinates of its own: relative to the middle of the mesh's bounding box, and times a power of two
+// that makes the largest coordinate at least a half and below one. So float32 keeps its precision for a mesh far from the
+// origin, and its range for meshes of any size. Eight children stand side by side in structure-of-arrays order, one SIMD register each.
 #pragma once
 
 #include "triangle.h"
@@ -24,8 +25,13 @@ struct Bvh {
   const int32_t* leaf_first;  // [L + 1] first triangle of each leaf
   const float* frames;        // [L, 14, 8] triangles in frames of their own, for the SIMD twin; lanes padded
   const float* triangles;     // [F, 9] corners a, b, c in leaf order
-  const double* center;       // [3] mesh units
-  double extent;              // largest coordinate of the mesh, relative to the center
+  const int32_t* triangle_face;  // [F] face of the mesh at each leaf slot
+  const double* center;          // [3] mesh units
+  double scale;                  // a power of two
+
+  // From mesh units to the hierarchy's own coordinates, and back.
+  PIM_HOST_DEVICE Vec3d local(Vec3d p) const { return scale * (p - load3(center, 0)); }
+  PIM_HOST_DEVICE Vec3d global(Vec3d p) const { return (1 / scale) * p + load3(center, 0); }
 
   PIM_HOST_DEVICE Vec3d corner(int64_t slot, int which) const { return Vec3d(load3(triangles, 3 * slot + which)); }
 
@@ -52,12 +58,12 @@ struct Bvh {
       double distance_squared;
       int32_t link;
     } stack[kStackSize];
-    const double slack = rounding_slack(largest_of(p));
+    const double off = rounding(largest_of(p));
     int waiting = 0;
     stack[waiting++] = {0, 0};
     while (waiting > 0) {
       const Waiting top = stack[--waiting];
-      if (!(top.distance_squared < cutoff(best(), slack))) continue;
+      if (!(top.distance_squared < cutoff(best(), off))) continue;
       if (top.link < 0) {
         const int64_t leaf = ~top.link;
         for (int64_t slot = leaf_first[leaf]; slot < leaf_first[leaf + 1]; ++slot) at_triangle(slot);
@@ -69,7 +75,7 @@ struct Bvh {
         const int32_t link = links[kWidth * int64_t(top.link) + child];
         if (link == kNoChild) continue;
         const double squared = box_distance_squared(top.link, child, turned);
-        if (!(squared < cutoff(best(), slack))) continue;
+        if (!(squared < cutoff(best(), off))) continue;
         int place = waiting++;  // insertion keeps the nearest child on top
         for (; place > bottom && stack[place - 1].distance_squared < squared; --place) stack[place] = stack[place - 1];
         stack[place] = {squared, link};
@@ -78,18 +84,16 @@ struct Bvh {
   }
 
   // A box is left out only if it is farther away than this squared distance. Boxes, axes and points are rounded to
-  // float32, and so are leaves; no distance is off by more than 2e-6 of the largest coordinate at hand, and the cutoff
-  // allows for it: (a + e)^2 <= 1.001 a^2 + 1001 e^2. So the nearest triangle is never missed, and since the minimum
-  // over all leaves that matter does not depend on the way to it, nor does the answer, to the last bit.
+  // float32, and so are leaves; no distance is off by more than `rounding`, and the cutoff allows for it. So the nearest
+  // triangle is never missed, and since the minimum over all leaves that matter does not depend on the way to it, nor
+  // does the answer, to the last bit.
   template <typename T>
-  PIM_HOST_DEVICE static T cutoff(T squared, T slack) {
-    return squared * T(1.001) + slack;
+  PIM_HOST_DEVICE static T cutoff(T squared, T rounding) {
+    const T distance = std::sqrt(squared) + rounding;
+    return distance * distance;
   }
 
-  PIM_HOST_DEVICE double rounding_slack(double largest_coordinate) const {
-    const double off = 2e-6 * (largest_coordinate + extent);
-    return 1001 * off * off;
-  }
+  PIM_HOST_DEVICE static double rounding(double largest_coordinate) { return 2e-6 * (largest_coordinate + 1); }
 
   PIM_HOST_DEVICE static double largest_of(Vec3f p) {
     const float x = std::fabs(p.x), y = std::fabs(p.y), z = std::fabs(p.z);

@@ -4,13 +4,19 @@
 #include "bindings.h"
 #include "bvh_build.h"
 #include "corners.h"
+#include "magnitude.h"
 
 namespace pyimplicit {
 
 template <typename T>
 void gather_corners_binding(Array<const T> vertices, Array<const int32_t> faces, int64_t count, Array<double> center,
-                            Array<float> corners, Executor executor) {
-  gather_corners<T>(vertices, faces, count, center, corners, executor);
+                            Array<double> scale, Array<float> corners, Executor executor) {
+  gather_corners<T>(vertices, faces, count, center, scale, corners, executor);
+}
+
+template <typename T, typename Bits>
+void largest_magnitude_binding(Array<const T> values, int64_t count, Array<double> largest, Executor executor) {
+  largest_magnitude<T, Bits>(values, count, largest, executor);
 }
 
 // Fills the arrays of a built hierarchy.
@@ -25,9 +31,13 @@ PYBIND11_MODULE(_cpu, m, pybind11::mod_gil_not_used()) {
   using namespace pyimplicit;
   define_kernels(m);
   define(m, "gather_corners_float32", &gather_corners_binding<float>,
-         {"vertices", "faces", "count", "center", "corners", "executor"});
+         {"vertices", "faces", "count", "center", "scale", "corners", "executor"});
   define(m, "gather_corners_float64", &gather_corners_binding<double>,
-         {"vertices", "faces", "count", "center", "corners", "executor"});
+         {"vertices", "faces", "count", "center", "scale", "corners", "executor"});
+  define(m, "largest_magnitude_float32", &largest_magnitude_binding<float, int32_t>,
+         {"values", "count", "largest", "executor"});
+  define(m, "largest_magnitude_float64", &largest_magnitude_binding<double, int64_t>,
+         {"values", "count", "largest", "executor"});
   // Alive only while a hierarchy is built: Python asks the sizes, allocates, and has the arrays filled.
   py::class_<build::BvhBuilder>(m, "BvhBuilder")
       .def(py::init([](Array<const float> triangles, int64_t count, Executor executor) {

@@ -21,21 +21,23 @@ inline F8 leaf_distances(const Bvh& bvh, int32_t leaf, Vec3f p) {
   return z * z + select8(inside, zero, edges);
 }
 
-// The closest point to p on a leaf's triangles, exactly, in double precision.
-inline TrianglePoint closest_in_leaf(const Bvh& bvh, int32_t leaf, Vec3d p, int32_t& slot) {
-  TrianglePoint best = {};
-  best.distance_squared = INFINITY;
-  const F8 squared = leaf_distances(bvh, leaf, Vec3f(p));
-  // Only lanes that float32 cannot tell from the nearest are worth the exact test.
-  const unsigned close = bits_of(squared <= splat(least(squared) * 1.00001f + 1e-12f));
+// The closest point of some triangles found so far, exactly, in double precision.
+struct Exact {
+  TrianglePoint found;
+  int32_t slot = -1;
+};
+
+// Looks at those of a leaf's triangles that float32 puts within the squared distance `cutoff`. Of triangles at the very
+// same distance the first one counts, so that the answer does not depend on the order of leaves.
+inline void closest_in_leaf(const Bvh& bvh, int32_t leaf, Vec3d p, float cutoff, Exact& best) {
+  const unsigned close = bits_of(leaf_distances(bvh, leaf, Vec3f(p)) < splat(cutoff));
   for (int32_t lane = 0; lane < bvh.leaf_first[leaf + 1] - bvh.leaf_first[leaf]; ++lane) {
     if ((close >> lane & 1) == 0) continue;
-    const int32_t candidate = bvh.leaf_first[leaf] + lane;
-    const TrianglePoint found =
-        closest_point_on_triangle(p, bvh.corner(candidate, 0), bvh.corner(candidate, 1), bvh.corner(candidate, 2));
-    if (found.distance_squared < best.distance_squared) best = found, slot = candidate;
+    const int32_t slot = bvh.leaf_first[leaf] + lane;
+    const TrianglePoint found = closest_point_on_triangle(p, bvh.corner(slot, 0), bvh.corner(slot, 1), bvh.corner(slot, 2));
+    const double squared = found.distance_squared, least = best.found.distance_squared;
+    if (best.slot < 0 || squared < least || (squared == least && slot < best.slot)) best = {found, slot};
   }
-  return best;
 }
 
 // Arctangent of y / x over the full circle, to 2e-6 radians.
@@ -55,8 +57,8 @@ inline F8 atan2_8(F8 y, F8 x) {
   return select8(y < zero, -r, r);
 }
 
-// Solid angles of a leaf's triangles, seen from p; padded lanes give 0. The corners come from the frames,
-// which keep the triangle's sense of rotation.
+// Solid angles of a leaf's triangles, seen from p; padded lanes give 0. The corners come from the frames, which keep the
+// triangle's sense of rotation.
 inline F8 leaf_solid_angles(const Bvh& bvh, int32_t leaf, Vec3f p) {
   const float* frame = bvh.frames + int64_t(leaf) * (kFrameSize * kWidth);
   const int count = bvh.leaf_first[leaf + 1] - bvh.leaf_first[leaf];
@@ -64,16 +66,25 @@ inline F8 leaf_solid_angles(const Bvh& bvh, int32_t leaf, Vec3f p) {
   const F8 ux = value(3), uy = value(4), uz = value(5), nx = value(6), ny = value(7), nz = value(8);
   const F8 b = value(9), along = value(10), across = value(11);
   const F8 ax = value(0) - p.x, ay = value(1) - p.y, az = value(2) - p.z;
-  const F8 sx = b * ux, sy = b * uy, sz = b * uz;  // edge ab
-  const F8 tx = along * ux + across * (ny * uz - nz * uy), ty = along * uy + across * (nz * ux - nx * uz),
-           tz = along * uz + across * (nx * uy - ny * ux);  // edge ac
-  const F8 bx = ax + sx, by = ay + sy, bz = az + sz, cx = ax + tx, cy = ay + ty, cz = az + tz;
+  const F8 bx = ax + b * ux, by = ay + b * uy, bz = az + b * uz;
+  const F8 cx = ax + along * ux + across * (ny * uz - nz * uy), cy = ay + along * uy + across * (nz * ux - nx * uz),
+           cz = az + along * uz + across * (nx * uy - ny * ux);
   const F8 la = sqrt8(ax * ax + ay * ay + az * az), lb = sqrt8(bx * bx + by * by + bz * bz),
            lc = sqrt8(cx * cx + cy * cy + cz * cz);
-  // The triple product from the edges: far from the corners' common offset it would cancel.
-  const F8 determinant = ax * (sy * tz - sz * ty) + ay * (sz * tx - sx * tz) + az * (sx * ty - sy * tx);
-  const F8 denominator = la * lb * lc + (ax * bx + ay * by + az * bz) * lc + (bx * cx + by * cy + bz * cz) * la +
+  // The triple product of the corners is the height times twice the area, which loses no digits.
+  const F8 determinant = (ax * nx + ay * ny + az * nz) * (b * across), lengths = la * lb * lc;
+  const F8 denominator = lengths + (ax * bx + ay * by + az * bz) * lc + (bx * cx + by * cy + bz * cz) * la +
                          (cx * ax + cy * ay + cz * az) * lb;
   const I8 lanes = {0, 1, 2, 3, 4, 5, 6, 7};
-  return select8((lanes < count) & (determinant != F8{}), 2.0f * atan2_8(determinant, denominator), F8{});
+  const I8 counts = (lanes < count) & (determinant != F8{});
+  F8 angles = select8(counts, 2.0f * atan2_8(determinant, denominator), F8{});
+  // Close to an edge, as seen from a triangle, and anywhere near a sliver, the terms cancel: those in double precision.
+  const F8 left = max8(determinant, -determinant) + max8(denominator, -denominator);
+  for (unsigned lost = bits_of(counts & (left < 3e-5f * lengths)); lost != 0; lost &= lost - 1) {
+    const int lane = __builtin_ctz(lost);
+    const int64_t slot = bvh.leaf_first[leaf] + lane;
+    const Vec3d from = Vec3d(p);
+    angles[lane] = float(solid_angle(bvh.corner(slot, 0) - from, bvh.corner(slot, 1) - from, bvh.corner(slot, 2) - from));
+  }
+  return angles;
 }

@@ -6,24 +6,58 @@ constexpr int kListSize = 2048;  // entries of their work lists, which then stay
 // A point, and the nearest leaf found so far.
 struct Search {
   Vec3f point;
-  float slack;    // Bvh::rounding_slack
-  float squared;  // squared distance, mesh units
+  float rounding;  // Bvh::rounding
+  float squared;  // squared distance
   float cutoff;   // Bvh::cutoff of it
   int32_t leaf;
+
+  void visit(const Bvh& bvh, int32_t visited) { take(visited, least(leaf_distances(bvh, visited, point))); }
+
+  void take(int32_t visited, float found) {
+    const bool nearer = found < squared;
+    squared = nearer ? found : squared;
+    leaf = nearer ? visited : leaf;
+    cutoff = Bvh::cutoff(squared, rounding);
+  }
 };
 
-inline void visit_leaf(const Bvh& bvh, int32_t leaf, Search& search) {
-  const float squared = least(leaf_distances(bvh, leaf, search.point));
-  const bool nearer = squared < search.squared;
-  search.squared = nearer ? squared : search.squared;
-  search.leaf = nearer ? leaf : search.leaf;
-  search.cutoff = Bvh::cutoff(search.squared, search.slack);
-}
+// One that also keeps every leaf which rounding might have put behind the nearest, for a second look in double
+// precision.
+struct ExactSearch : Search {
+  static constexpr int kMost = 16;
+  int32_t close[kMost];
+  float close_squared[kMost];
+  int count;  // more than kMost: there were too many
 
-inline Search start_search(const Bvh& bvh, Vec3f p, int32_t first_leaf) {
-  Search search = {p, float(bvh.rounding_slack(Bvh::largest_of(p))), INFINITY, INFINITY, first_leaf};
-  visit_leaf(bvh, first_leaf, search);
-  return search;
+  void visit(const Bvh& bvh, int32_t visited) {
+    const float found = least(leaf_distances(bvh, visited, point));
+    if (found < cutoff) keep(visited, found);
+    take(visited, found);
+  }
+
+  void keep(int32_t visited, float found) {
+    if (count == kMost) {
+      count = 0;
+      for (int i = 0; i < kMost; ++i) {
+        close[count] = close[i], close_squared[count] = close_squared[i];
+        count += close_squared[i] < cutoff;
+      }
+    }
+    if (count < kMost) {
+      close[count] = visited, close_squared[count] = found;
+    }
+    ++count;
+  }
+};
+
+template <typename SearchType>
+void start_search(const Bvh& bvh, Vec3f p, int32_t first_leaf, SearchType& search) {
+  search.point = p;
+  search.rounding = float(Bvh::rounding(Bvh::largest_of(p)));
+  search.squared = search.cutoff = INFINITY;
+  search.leaf = first_leaf;
+  if constexpr (std::is_same<SearchType, ExactSearch>::value) search.count = 0;
+  search.visit(bvh, first_leaf);
 }
 
 // Squared distances from a point to the boxes of a node's eight children.
@@ -40,8 +74,10 @@ inline F8 box_distances(const Bvh& bvh, int32_t node, Vec3f point) {
   return x * x + y * y + z * z;
 }
 
-// Narrows a search down to the truth, below one link of the hierarchy. Nearest boxes first, on a stack.
-inline void search_alone(const Bvh& bvh, int32_t link, Search& search) {
+// Narrows a search down to the truth, below one link of the hierarchy. Nearest boxes first, on a stack. `first_leaf` has
+// been visited.
+template <typename SearchType>
+void search_alone(const Bvh& bvh, int32_t link, int32_t first_leaf, SearchType& search) {
   struct Waiting {
     float squared;
     int32_t link;
@@ -49,7 +85,7 @@ inline void search_alone(const Bvh& bvh, int32_t link, Search& search) {
   int waiting = 0;
   for (;;) {
     if (link < 0) {
-      visit_leaf(bvh, ~link, search);
+      if (~link != first_leaf) search.visit(bvh, ~link);
     } else {
       const F8 squared = box_distances(bvh, link, search.point);
       unsigned hits = bits_of(squared < splat(search.cutoff));
@@ -104,12 +140,13 @@ struct WorkList {
 // Narrows several searches down to the truth, breadth first: all nodes in one list, all leaves in another. No step
 // depends on the one before, and no branch on the data, so that the processor has many steps under way at any time:
 // with a good first guess 1.5 to 2 times as fast as one search after the other, and without one much slower.
-inline void search_together(const Bvh& bvh, Search* searches, int count) {
+template <typename SearchType>
+void search_together(const Bvh& bvh, SearchType* searches, int count) {
   WorkList nodes, leaves;
   const auto visit_leaves = [&] {
     for (int at = 0; at < leaves.count; ++at) {
-      Search& search = searches[leaves.search[at]];
-      if (leaves.squared[at] < search.cutoff) visit_leaf(bvh, ~leaves.link[at], search);
+      SearchType& search = searches[leaves.search[at]];
+      if (leaves.squared[at] < search.cutoff) search.visit(bvh, ~leaves.link[at]);
     }
     leaves.count = 0;
   };
@@ -122,7 +159,7 @@ inline void search_together(const Bvh& bvh, Search* searches, int count) {
   nodes.count = count;
   for (int next = 0; next < nodes.count; ++next) {
     const int which = nodes.search[next];
-    const Search& search = searches[which];
+    const SearchType& search = searches[which];
     const int32_t node = nodes.link[next];
     const F8 squared = box_distances(bvh, node, search.point);
     const I8 links = load8(bvh.links + int64_t(node) * kWidth);
@@ -132,7 +169,10 @@ inline void search_together(const Bvh& bvh, Search* searches, int count) {
     if (leaves.full()) visit_leaves();
     if (nodes.full()) {  // a point with much of the surface at almost the same distance
       visit_leaves();
-      for (++next; next < nodes.count; ++next) search_alone(bvh, nodes.link[next], searches[nodes.search[next]]);
+      for (++next; next < nodes.count; ++next) {
+        const int one = nodes.search[next];
+        search_alone(bvh, nodes.link[next], ~first_leaf[one], searches[one]);
+      }
     }
   }
   visit_leaves();

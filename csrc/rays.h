@@ -100,7 +100,7 @@ struct CastRays {
   T* barycentric;   // [N, 3]; 0 without a hit
 
   PIM_HOST_DEVICE void operator()(int64_t i) const {
-    const ShearedRay ray(Vec3d(load3(origins, i)) - load3(bvh.center, 0), Vec3d(load3(directions, i)));
+    const ShearedRay ray(bvh.local(Vec3d(load3(origins, i))), bvh.scale * Vec3d(load3(directions, i)));
     struct Waiting {
       double enter;
       int32_t link;
@@ -136,6 +136,11 @@ struct CastRays {
         for (; place > bottom && stack[place - 1].enter < enter; --place) stack[place] = stack[place - 1];
         stack[place] = {enter, link};
       }
+    }
+    if (!(T(best) < T(INFINITY))) {  // no hit, or one so many lengths away that T cannot say how many
+      best = INFINITY;
+      best_slot = -1;
+      for (double& weight : best_weights) weight = 0;
     }
     t[i] = T(best);
     slot[i] = int32_t(best_slot);

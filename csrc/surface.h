@@ -76,7 +76,7 @@ struct WindingNumber {
   T* winding_number;  // [N]
 
   PIM_HOST_DEVICE void operator()(int64_t i) const {
-    winding_number[i] = T(winding_number_at(bvh, Vec3d(load3(points, i)) - load3(bvh.center, 0), beta));
+    winding_number[i] = T(winding_number_at(bvh, bvh.local(Vec3d(load3(points, i))), beta));
   }
 };
 
@@ -101,43 +101,58 @@ struct SurfaceQuery {
   T* distance;     // [N] mesh units, negative inside if signed
   T* closest;      // [N, 3], or null
   int32_t* slot;   // [N] leaf slot of the triangle, or null
+  int64_t* face;   // [N] face of the mesh, or null
   T* barycentric;  // [N, 3], or null
 
   PIM_HOST_DEVICE void operator()(int64_t at) const { answer(order == nullptr ? at : order[at]); }
 
   PIM_HOST_DEVICE void answer(int64_t i) const {
-    const Vec3d center = load3(bvh.center, 0);
-    const Vec3d p = Vec3d(load3(points, i)) - center;
-    TrianglePoint best = {INFINITY, {NAN, NAN, NAN}, {NAN, NAN, NAN}, kFace};
-    int64_t best_slot = -1;
-    const auto at_triangle = [&](int64_t triangle) {
-      const TrianglePoint found = closest_point_on_triangle(p, bvh.corner(triangle, 0), bvh.corner(triangle, 1),
-                                                            bvh.corner(triangle, 2));
-      if (found.distance_squared < best.distance_squared) {
-        best = found;
-        best_slot = triangle;
-      }
-    };
-    if (start.leaf != nullptr) {
-      const int64_t leaf = start.leaf[start.cell(Vec3f(p))];
-      for (int64_t slot = bvh.leaf_first[leaf]; slot < bvh.leaf_first[leaf + 1]; ++slot) at_triangle(slot);
-    }
-    bvh.visit_nearest(Vec3f(p), [&] { return best.distance_squared; }, at_triangle);
+    const Vec3d p = bvh.local(Vec3d(load3(points, i)));
+    TrianglePoint best;
+    int64_t best_slot;
+    find_closest(p, best, best_slot);
     double sign = 1;
     if (sign_method == SignMethod::kPseudonormal && best_slot >= 0) {
       sign = sign_from_pseudonormal(p, best, best_slot);
     } else if (sign_method == SignMethod::kWinding) {
       sign = is_inside(bvh, p) ? -1 : 1;
     }
-    distance[i] = best_slot < 0 ? T(NAN) : T(sign * std::sqrt(best.distance_squared));
+    distance[i] = best_slot < 0 ? T(NAN) : T(sign * std::sqrt(best.distance_squared) / bvh.scale);
     if (closest == nullptr) return;
     slot[i] = int32_t(best_slot);
-    store3(closest, i, Vec3<T>(best.point + center));
+    face[i] = best_slot < 0 ? -1 : bvh.triangle_face[best_slot];
+    store3(closest, i, Vec3<T>(bvh.global(best.point)));
     store3(barycentric, i, Vec3<T>(best.barycentric));
+  }
+
+  // The closest point to p, both in coordinates of the hierarchy. Of triangles at the very same distance the first one.
+  PIM_HOST_DEVICE void find_closest(Vec3d p, TrianglePoint& best, int64_t& best_slot) const {
+    best = {INFINITY, {NAN, NAN, NAN}, {NAN, NAN, NAN}, kFace};
+    best_slot = -1;
+    const auto at_triangle = [&](int64_t triangle) {
+      const TrianglePoint found = closest_point_on_triangle(p, bvh.corner(triangle, 0), bvh.corner(triangle, 1),
+                                                            bvh.corner(triangle, 2));
+      const double squared = found.distance_squared;
+      if (squared < best.distance_squared || (squared == best.distance_squared && triangle < best_slot)) {
+        best = found;
+        best_slot = triangle;
+      }
+    };
+    // So far away that float32 loses it, the whole mesh is one point, and the direction is enough.
+    const double largest = fmax(fabs(p.x), fmax(fabs(p.y), fabs(p.z)));
+    const Vec3f near_p = Vec3f(largest > 1e30 ? (1e30 / largest) * p : p);
+    if (start.leaf != nullptr) {
+      const int64_t leaf = start.leaf[start.cell(near_p)];
+      for (int64_t slot = bvh.leaf_first[leaf]; slot < bvh.leaf_first[leaf + 1]; ++slot) at_triangle(slot);
+    }
+    bvh.visit_nearest(near_p, [&] { return best.distance_squared; }, at_triangle);
   }
 
   // Source: Baerentzen and Aanaes, "Signed Distance Computation Using the Angle Weighted Pseudonormal", 2005.
   PIM_HOST_DEVICE double sign_from_pseudonormal(Vec3d p, const TrianglePoint& nearest, int64_t nearest_slot) const {
+    // Beyond the box around a closed mesh is outside; very far away, where rounding makes all triangles equally near,
+    // only that tells.
+    if (fmax(fabs(p.x), fmax(fabs(p.y), fabs(p.z))) > 1) return 1;
     const Vec3d normal = Vec3d(load3(pseudonormals, 7 * nearest_slot + nearest.feature));
     return dot(p - nearest.point, normal) < 0 ? -1 : 1;
   }

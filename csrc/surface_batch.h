@@ -12,7 +12,7 @@ struct SurfaceEntry {
   int64_t start_resolution;
   int64_t sign_method;  // of signed queries
   int64_t inherit;
-  double extent, start_half_side;
+  double scale;
   double center[3];
 };
 
@@ -37,14 +37,15 @@ struct SurfaceTable {
             leaf_first + e.leaf_first,
             frames + kFrameSize * kWidth * e.leaf,
             triangles + 9 * e.triangle,
+            triangle_face + e.triangle,
             e.center,
-            e.extent};
+            e.scale};
   }
 
   PIM_HOST_DEVICE StartGrid start(const SurfaceEntry& e, bool with_sign) const {
     return {e.start_leaf < 0 ? nullptr : start_leaf + e.start_leaf,
             e.start_distance < 0 || !with_sign ? nullptr : start_distance + e.start_distance,
-            int32_t(e.start_resolution), float(e.start_half_side)};
+            int32_t(e.start_resolution)};
   }
 };
 
@@ -77,17 +78,11 @@ struct SurfaceBatchQuery {
             distance + first,
             full ? closest + 3 * first : nullptr,
             full ? slot + first : nullptr,
+            full ? face + first : nullptr,
             full ? barycentric + 3 * first : nullptr};
   }
 
-  PIM_HOST_DEVICE void name_face(int64_t i) const {
-    if (face != nullptr) face[i] = table.triangle_face[table.entries[shapes[i / each]].triangle + slot[i]];
-  }
-
-  PIM_HOST_DEVICE void operator()(int64_t i) const {
-    row(i / each).answer(i % each);
-    name_face(i);
-  }
+  PIM_HOST_DEVICE void operator()(int64_t i) const { row(i / each).answer(i % each); }
 };
 
 // Corners of the triangles that a batch of queries named.

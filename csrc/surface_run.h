@@ -40,7 +40,6 @@ void run_surface_batch(const SurfaceBatchQuery<T>& query, int64_t batch, Executo
   const bool by_rows = batch >= 2 * int64_t(executor.handle);
   const auto row = [&](int64_t b) {
     run_surface_query(query.row(b), query.each, false, by_rows ? Executor{-1, 1} : executor);
-    for (int64_t i = b * query.each; i < (b + 1) * query.each; ++i) query.name_face(i);
   };
   if (by_rows) return parallel_for(batch, row, executor, 1);
   for (int64_t b = 0; b < batch; ++b) row(b);

@@ -19,8 +19,12 @@ struct Ball {
 
 // Answers queries order[begin] ... order[end - 1]. They are dealt out to streams of neighbours, one point of each
 // stream at a time, so that points searched for together still have a neighbour's answer to start from.
-template <typename T>
+//
+// Distances in float32 come from the float32 search; whatever else is asked for is found exactly, in double precision.
+template <typename T, bool kExact>
 struct QueryRun {
+  using SearchType = typename std::conditional<kExact, ExactSearch, Search>::type;
+
   const SurfaceQuery<T>& query;
   const int32_t* order;  // or null: as they come
   int64_t begin, end;
@@ -34,20 +38,18 @@ struct QueryRun {
     int64_t index;
     Vec3d point;
     int stream;
-    TrianglePoint exact;
-    int32_t slot;
-    double distance, radius, sign;
+    Exact exact;
+    double distance, radius, sign;  // in coordinates of the hierarchy
   };
 
   void operator()() const {
     const Bvh& bvh = query.bvh;
-    const Vec3d center = load3(bvh.center, 0);
     const bool together = query.start.leaf != nullptr;
     const int streams = together ? kTogether : 1;
     const int64_t each = (end - begin + streams - 1) / streams;
     Stream stream[kTogether];
     Asked asked[kTogether];
-    Search searches[kTogether];
+    SearchType searches[kTogether];
     for (int64_t step = 0; step < each; ++step) {
       int count = 0;
       for (int s = 0; s < streams; ++s) {
@@ -56,10 +58,10 @@ struct QueryRun {
         const int64_t i = order != nullptr ? order[at] : at;
         // Neighbours in space lie anywhere in memory: the next one is on its way while this one is searched for.
         if (order != nullptr && at + 1 < end) __builtin_prefetch(query.points + 3 * int64_t(order[at + 1]));
-        const Vec3d p = Vec3d(load3(query.points, i)) - center;
-        searches[count] = start_search(bvh, Vec3f(p), first_leaf(Vec3f(p), stream[s]));
+        const Vec3d p = bvh.local(Vec3d(load3(query.points, i)));
+        start_search(bvh, Vec3f(p), first_leaf(Vec3f(p), stream[s]), searches[count]);
         Asked& one = asked[count];
-        one.index = i, one.point = p, one.stream = s, one.slot = -1, one.sign = 1;
+        one.index = i, one.point = p, one.stream = s, one.exact.slot = -1, one.sign = 1;
         if (searches[count].squared < 1e37f) {
           ++count;
         } else {  // so far away that float32 squares overflow
@@ -70,7 +72,7 @@ struct QueryRun {
       if (together) {
         search_together(bvh, searches, count);
       } else if (count > 0) {
-        search_alone(bvh, 0, searches[0]);
+        search_alone(bvh, 0, searches[0].leaf, searches[0]);
       }
       finish(asked, searches, count, stream);
     }
@@ -83,45 +85,65 @@ struct QueryRun {
     return dot(to_previous, to_previous) < dot(to_center, to_center) ? stream.leaf : query.start.leaf[query.start.cell(p)];
   }
 
-  void finish(Asked* asked, const Search* searches, int count, Stream* stream) const {
+  void finish(Asked* asked, const SearchType* searches, int count, Stream* stream) const {
     for (int k = 0; k < count; ++k) {
       Asked& one = asked[k];
       one.distance = std::sqrt(double(searches[k].squared));
       stream[one.stream].previous = searches[k].point;
       stream[one.stream].leaf = searches[k].leaf;
-      if (query.closest != nullptr || std::is_same<T, double>::value) {
+      if (kExact) {
         find_exact(one, searches[k]);
-        one.distance = std::sqrt(one.exact.distance_squared);
+        one.distance = std::sqrt(one.exact.found.distance_squared);
       }
     }
     if (query.sign_method != SignMethod::kNone) find_signs(asked, searches, count, stream);
-    const Vec3d center = load3(query.bvh.center, 0);
+    const double unit = 1 / query.bvh.scale;
     for (int k = 0; k < count; ++k) {
       const Asked& one = asked[k];
-      query.distance[one.index] = T(one.sign * one.distance);
+      query.distance[one.index] = T(one.sign * one.distance * unit);
       if (query.closest == nullptr) continue;
-      store3(query.closest, one.index, Vec3<T>(one.exact.point + center));
-      store3(query.barycentric, one.index, Vec3<T>(one.exact.barycentric));
-      query.slot[one.index] = one.slot;
+      store3(query.closest, one.index, Vec3<T>(query.bvh.global(one.exact.found.point)));
+      store3(query.barycentric, one.index, Vec3<T>(one.exact.found.barycentric));
+      query.slot[one.index] = one.exact.slot;
+      query.face[one.index] = query.bvh.triangle_face[one.exact.slot];
     }
   }
 
   void find_exact(Asked& one, const Search& search) const {
-    if (one.slot < 0) one.exact = closest_in_leaf(query.bvh, search.leaf, one.point, one.slot);
+    if (one.exact.slot < 0) closest_in_leaf(query.bvh, search.leaf, one.point, search.cutoff, one.exact);
   }
 
-  void find_signs(Asked* asked, const Search* searches, int count, Stream* stream) const {
+  void find_exact(Asked& one, const ExactSearch& search) const {
+    if (one.exact.slot >= 0) return;
+    if (search.count > ExactSearch::kMost) {  // the middle of a ball: far too many leaves at the same distance
+      find_plainly(one);
+      return;
+    }
+    for (int i = 0; i < search.count; ++i) {
+      if (search.close_squared[i] < search.cutoff) {
+        closest_in_leaf(query.bvh, search.close[i], one.point, search.cutoff, one.exact);
+      }
+    }
+  }
+
+  void find_plainly(Asked& one) const {
+    int64_t slot = -1;
+    query.find_closest(one.point, one.exact.found, slot);
+    one.exact.slot = int32_t(slot);
+  }
+
+  void find_signs(Asked* asked, const SearchType* searches, int count, Stream* stream) const {
     int open[kTogether], left = 0;
     Vec3f points[kTogether];
     for (int k = 0; k < count; ++k) {
       Asked& one = asked[k];
       // No distance in float32 is off by more than this share of the coordinates.
       constexpr double kRounding = 1e-6;
-      one.radius = one.distance - kRounding * (query.bvh.extent + Bvh::largest_of(searches[k].point));
+      one.radius = one.distance - kRounding * (1 + Bvh::largest_of(searches[k].point));
       if (query.inherit && inherit(one, searches[k].point, stream[one.stream].ball)) continue;
       if (query.sign_method == SignMethod::kPseudonormal) {
         find_exact(one, searches[k]);
-        one.sign = query.sign_from_pseudonormal(one.point, one.exact, one.slot);
+        one.sign = query.sign_from_pseudonormal(one.point, one.exact.found, one.exact.slot);
       } else {
         points[left] = searches[k].point;
         open[left++] = k;
@@ -144,7 +166,7 @@ struct QueryRun {
     if (query.start.distance == nullptr) return false;
     const float at_center = query.start.distance[query.start.cell(p)];
     const Vec3f to_center = query.start.center(p) - p;
-    const double far = one.radius + std::fabs(at_center) - 3e-6 * query.bvh.extent;
+    const double far = one.radius + std::fabs(at_center) - 3e-6;
     one.sign = at_center < 0 ? -1 : 1;
     return far > 0 && dot(to_center, to_center) < far * far;
   }
@@ -152,18 +174,21 @@ struct QueryRun {
 
 template <typename T>
 void answer_queries(const SurfaceQuery<T>& query, const int32_t* order, int64_t begin, int64_t end) {
-  QueryRun<T>{query, order, begin, end}();
+  if (query.closest != nullptr || std::is_same<T, double>::value) {
+    QueryRun<T, true>{query, order, begin, end}();
+  } else {
+    QueryRun<T, false>{query, order, begin, end}();
+  }
 }
 
 template <typename T>
 void answer_winding_numbers(const WindingNumber<T>& query, const int32_t* order, int64_t begin, int64_t end) {
-  const Vec3d center = load3(query.bvh.center, 0);
   for (int64_t at = begin; at < end; at += kTogether) {
     const int count = int(std::min<int64_t>(kTogether, end - at));
     Vec3f points[kTogether];
     float winding[kTogether];
     const auto index = [&](int k) { return order != nullptr ? int64_t(order[at + k]) : at + k; };
-    for (int k = 0; k < count; ++k) points[k] = Vec3f(Vec3d(load3(query.points, index(k))) - center);
+    for (int k = 0; k < count; ++k) points[k] = Vec3f(query.bvh.local(Vec3d(load3(query.points, index(k)))));
     winding_numbers(query.bvh, points, count, float(query.beta), winding);
     for (int k = 0; k < count; ++k) query.winding_number[index(k)] = T(winding[k]);
   }

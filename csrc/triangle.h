@@ -60,7 +60,7 @@ PIM_HOST_DEVICE inline TrianglePoint closest_point_on_triangle(Vec3d p, Vec3d a,
 // Source: van Oosterom and Strackee, "The Solid Angle of a Plane Triangle", 1983, equation 8.
 PIM_HOST_DEVICE inline double solid_angle(Vec3d a, Vec3d b, Vec3d c) {
   const double la = length(a), lb = length(b), lc = length(c);
-  const double determinant = dot(a, cross(b, c));
+  const double determinant = dot(a, cross(b - a, c - a));  // by edges: far away the corners' products would cancel
   const double denominator = la * lb * lc + dot(a, b) * lc + dot(b, c) * la + dot(c, a) * lb;
   // In the triangle's plane the angle jumps from a half sphere on one side to one on the other: the middle is 0.
   return determinant == 0 ? 0 : 2 * std::atan2(determinant, denominator);

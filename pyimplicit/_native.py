@@ -88,6 +88,13 @@ def call(kernel: str, device: torch.device, dtype: torch.dtype | None = None, **
         raise NativeError(f"pyimplicit::{kernel} on {device}: {error}") from error
 
 
+def largest_magnitude(values: Tensor) -> float:
+    """Largest magnitude of a contiguous float32 or float64 CPU tensor; infinite or NaN if one of its values is."""
+    largest = torch.empty(1, dtype=torch.float64)
+    call("largest_magnitude", values.device, values.dtype, values=values, count=values.numel(), largest=largest)
+    return largest.item()
+
+
 def build_bvh(triangles: Tensor) -> dict[str, Tensor]:
     """Build the hierarchy of `csrc/bvh.h` over triangles [F, 9] float32 on the CPU; its arrays, named as there."""
     count = triangles.shape[0]

@@ -30,7 +30,7 @@ def check_tensor(
         device: If given, the device the tensor must be on. Nothing is ever moved silently.
 
     Raises:
-        TypeError: Not a tensor, or a wrong dtype.
+        TypeError: Not a tensor, not a dense one, or a wrong dtype.
         ValueError: A wrong shape or device.
 
     Example:
@@ -39,6 +39,8 @@ def check_tensor(
     """
     if not isinstance(value, Tensor):
         raise TypeError(f"{name}: expected a torch tensor, got {type(value).__name__}")
+    if value.layout != torch.strided:
+        raise TypeError(f"{name}: expected a dense tensor, got {str(value.layout).removeprefix('torch.')}")
     if value.dtype not in dtypes:
         wanted = " or ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
         raise TypeError(f"{name}: expected dtype {wanted}, got {str(value.dtype).removeprefix('torch.')}")

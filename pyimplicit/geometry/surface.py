@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -54,7 +55,11 @@ class Surface:
             if faces is None:
                 raise TypeError("faces: expected [F, 3] integers beside vertices, got none")
             self.mesh = Mesh(mesh, faces)
-            vertices = torch.as_tensor(mesh).detach().cpu()
+            # The mesh keeps float32; the hierarchy is relative to its own center and makes use of more digits.
+            vertices = self.mesh.vertices
+            if mesh.dtype.itemsize == 8:
+                wide = mesh.detach().numpy() if isinstance(mesh, Tensor) else mesh
+                vertices = torch.from_numpy(np.array(wide, dtype=np.float64))
         self.hierarchy = ops.build_bvh(vertices, self.mesh.faces).to(device)
         self._vertices, self._faces = self.mesh.vertices.to(device), self.mesh.faces.to(device)
         self._asked = 0  # points so far
@@ -183,7 +188,7 @@ class Surface:
             sign = self.sign_method
         if sign == "winding":
             return self.winding_number(points) > 0.5
-        return self.signed_distance(points.detach(), sign) < 0
+        return self.signed_distance(points.detach() if isinstance(points, Tensor) else points, sign) < 0
 
     def cast_rays(self, origins: Tensor, directions: Tensor, *, any_hit: bool = False) -> RayHits:
         """Where each ray `origins` [N, 3] + t `directions` [N, 3] first meets the surface, from either side.
@@ -227,7 +232,7 @@ class Surface:
     def prepare(self) -> Surface:
         """Make, now, the grid that tells queries where to look first; returns the surface.
 
-        A surface makes it by itself as soon as a quarter as many points have been asked for as the grid has cells.
+        A surface makes it by itself once as many points have been asked for as the grid has cells.
         Answers are the same with and without, to the last bit; only their time changes.
 
         Example:
@@ -237,14 +242,16 @@ class Surface:
         """
         if self.hierarchy.start_leaf is None:
             self.hierarchy = self.hierarchy.with_start()
-            self.__dict__.pop("signed_hierarchy", None)
+            signed = self.__dict__.get("signed_hierarchy")
+            if signed is not None:
+                self.__dict__["signed_hierarchy"] = self._with_signs(signed)
         return self
 
     def _note(self, points: Tensor) -> None:
         """Count the points, whatever they are, and prepare for more once that pays."""
         if self.hierarchy.start_leaf is None:
             self._asked += points.shape[0] if isinstance(points, Tensor) and points.ndim == 2 else 0
-            if 4 * self._asked > self.hierarchy.start_resolution**3:
+            if self._asked > self.hierarchy.start_resolution**3:
                 self.prepare()
 
     @cached_property
@@ -252,5 +259,9 @@ class Surface:
         """The hierarchy with what signed queries need beside it."""
         if not (self.report.is_closed and self.report.is_oriented):
             return self.hierarchy  # has no pseudonormals and inherits no signs
-        bvh = self.hierarchy.closed(angle_weighted_pseudonormals(self.mesh).to(self.device))
-        return bvh if bvh.start_leaf is None else bvh.with_start(self.sign_method)
+        return self._with_signs(self.hierarchy.closed(angle_weighted_pseudonormals(self.mesh).to(self.device)))
+
+    def _with_signs(self, signed: SurfaceBVH) -> SurfaceBVH:
+        """Share the start grid, and give it signs to pass on."""
+        signed = replace(signed, start_leaf=self.hierarchy.start_leaf)
+        return signed if signed.start_leaf is None else signed.with_start(self.sign_method)

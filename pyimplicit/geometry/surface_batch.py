@@ -115,7 +115,7 @@ class SurfaceBatch:
     def prepare(self) -> SurfaceBatch:
         """Make each surface's start grid now (see `Surface.prepare`); returns the batch.
 
-        It happens by itself once a quarter as many points have been asked for as all grids have cells.
+        It happens by itself once as many points have been asked for as all grids have cells.
         """
         if not self._prepared:
             for surface in self.surfaces:
@@ -128,7 +128,7 @@ class SurfaceBatch:
     def _note(self, points: Tensor) -> None:
         if not self._prepared:
             self._asked += points[..., 0].numel() if isinstance(points, Tensor) and points.ndim == 3 else 0
-            if 4 * self._asked > sum(surface.hierarchy.start_resolution**3 for surface in self.surfaces):
+            if self._asked > sum(surface.hierarchy.start_resolution**3 for surface in self.surfaces):
                 self.prepare()
 
     def _rows(self, shapes: Tensor | None) -> Tensor:

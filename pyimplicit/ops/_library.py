@@ -42,10 +42,10 @@ def register(
     return getattr(torch.ops.pyimplicit, name).default
 
 
-def no_second_derivative(operator: str) -> Callable[..., Any]:
-    """A derivative that refuses, for backward passes that cannot themselves be differentiated."""
+def no_derivative(operator: str, reason: str) -> Callable[..., Any]:
+    """A derivative that refuses, for what cannot be differentiated: better than a silent zero."""
 
     def backward(ctx: Any, *gradients: Any) -> Any:
-        raise NotImplementedError(f"pyimplicit::{operator} cannot be differentiated a second time")
+        raise NotImplementedError(f"pyimplicit::{operator} {reason}")
 
     return backward

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pyimplicit import _native
 from pyimplicit.checks import check_choice, check_tensor
-from pyimplicit.ops._library import no_second_derivative, register
+from pyimplicit.ops._library import no_derivative, register
 
 PADDINGS = ("zeros", "border")  # in the order of `Padding` in csrc/interpolation.h
 LAYOUTS = ("channel_fastest", "offset_fastest")
@@ -285,7 +285,7 @@ _sample_grids_backward_op = register(
     " bool offset_fastest, bool for_grids, bool for_points) -> (Tensor[], Tensor)",
     _sample_grids_backward_kernel,
     _sample_grids_backward_fake,
-    no_second_derivative("sample_grids"),
+    no_derivative("sample_grids", "cannot be differentiated a second time"),
     lambda ctx, inputs, output: None,
 )
 
@@ -390,6 +390,6 @@ _sample_planes_backward_op = register(
     " bool for_points) -> (Tensor, Tensor)",
     _sample_planes_backward_kernel,
     _sample_planes_backward_fake,
-    no_second_derivative("sample_planes"),
+    no_derivative("sample_planes", "cannot be differentiated a second time"),
     lambda ctx, inputs, output: None,
 )

@@ -68,7 +68,7 @@ def cast_rays(
         raise ValueError("directions: expected no direction of length 0")
     t, slot, barycentric = _cast_rays_op(
         origins.detach().contiguous(), directions.detach().contiguous(), bvh.boxes, bvh.links, bvh.leaf_first,
-        bvh.triangles, bvh.center, any_hit,
+        bvh.triangles, bvh.center, bvh.scale, any_hit,
     )  # fmt: skip
     face = torch.where(slot >= 0, bvh.triangle_face[slot.clamp(min=0).long()].long(), -1)
     return RayHits(t, face, barycentric)
@@ -85,13 +85,14 @@ def _cast_rays_kernel(
     leaf_first: Tensor,
     triangles: Tensor,
     center: Tensor,
+    scale: float,
     any_hit: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     t, slot, barycentric = _cast_rays_fake(origins)
     _native.call(
         "cast_rays", origins.device, origins.dtype, origins=origins, directions=directions, count=origins.shape[0],
-        boxes=boxes, links=links, leaf_first=leaf_first, triangles=triangles, center=center, any=any_hit, t=t,
-        slot=slot, barycentric=barycentric,
+        boxes=boxes, links=links, leaf_first=leaf_first, triangles=triangles, center=center, scale=scale, any=any_hit,
+        t=t, slot=slot, barycentric=barycentric,
     )  # fmt: skip
     return t, slot, barycentric
 
@@ -104,7 +105,7 @@ def _cast_rays_fake(origins: Tensor, *_rest: object) -> tuple[Tensor, Tensor, Te
 _cast_rays_op = register(
     "cast_rays",
     "(Tensor origins, Tensor directions, Tensor boxes, Tensor links, Tensor leaf_first, Tensor triangles,"
-    " Tensor center, bool any_hit) -> (Tensor t, Tensor slot, Tensor barycentric)",
+    " Tensor center, float scale, bool any_hit) -> (Tensor t, Tensor slot, Tensor barycentric)",
     _cast_rays_kernel,
     _cast_rays_fake,
 )

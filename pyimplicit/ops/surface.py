@@ -12,18 +12,18 @@ from torch import Tensor
 from pyimplicit import _native
 from pyimplicit.checks import check_finite, check_tensor
 from pyimplicit.ops._closest_feature import ClosestFeature
-from pyimplicit.ops._library import no_second_derivative, register
-
-# Half the extent of the largest mesh: its cubes, which winding numbers need, still fit float32.
-LARGEST_EXTENT = 1e12
+from pyimplicit.ops._library import no_derivative, register
 
 SIGN_METHODS = {"pseudonormal": 1, "winding": 2}  # numbered as SignMethod in csrc/surface.h
 
 # Points from which sorting them first pays on a GPU, where neighbouring threads share what they fetch.
 _SORT_FROM = 32_768
 
-# The start grid covers a cube this much wider than the mesh, where most query points are.
-_START_REACH = 1.125
+# Points below this, and so what lies between two of them, are in float32's range.
+_SAFE_COORDINATE = 1e37
+
+# Half the side of the cube that a start grid covers, in the hierarchy's coordinates; as in csrc/start_grid.h.
+_START_HALF_SIDE = 1.125
 
 # A node is replaced by its moments beyond this many radii. At 2 the winding number of closed meshes is off by less
 # than 0.02, far from the 0.5 that decides a sign (Barill et al. 2018, section 4.1, use the same value).
@@ -34,7 +34,8 @@ WINDING_BETA = 2.0
 class SurfaceBVH:
     """A triangle mesh prepared for queries: tensors only, so it can be moved, saved and shared.
 
-    All coordinates but `center` are relative to `center`.
+    Coordinates are the hierarchy's own: relative to `center`, and times `scale`, which brings the largest of a mesh of
+    any size between a half and one.
     """
 
     boxes: Tensor  # [M, 8, 8] float32, the boxes of each node's eight children and the axes they lie along
@@ -45,7 +46,7 @@ class SurfaceBVH:
     triangles: Tensor  # [F, 9] float32, corners in leaf order
     triangle_face: Tensor  # [F] int32, face of the mesh at each leaf slot
     center: Tensor  # [3] float64, mesh units
-    extent: float  # largest coordinate, mesh units
+    scale: float  # a power of two, 1 / mesh units
     is_closed: bool = False  # closed and consistently oriented: the sign changes across the surface only
     pseudonormals: Tensor | None = None  # [F, 7, 3] float32 by slot: face, edges ab bc ca, corners a b c
     start_leaf: Tensor | None = None  # [R, R, R] int32, leaf nearest to the center of each cell of a grid
@@ -79,20 +80,18 @@ class SurfaceBVH:
                 for all signed queries. Only a closed surface's signs can be passed on to points nearby.
         """
         resolution = self.start_resolution
-        if self.extent == 0:  # all faces at one point: there is nothing to look for
-            return self
-        side = 2 * self.start_half_side
-        axis = (torch.arange(resolution, device=self.device) + 0.5) * (side / resolution) - side / 2
-        centers = torch.cartesian_prod(axis, axis, axis).double() + self.center
+        steps = torch.arange(resolution, device=self.device, dtype=torch.float64)
+        axis = ((2 * steps + 1) / resolution - 1) * _START_HALF_SIDE
+        centers = torch.cartesian_prod(axis, axis, axis) / self.scale + self.center
         shape = (resolution,) * 3
         grid = self
         if self.start_leaf is None:
-            slot = _closest_point_op(centers, *_geometry(self))[2]
+            slot = _closest_point_op(centers, *_geometry(self))[4]
             leaf = torch.searchsorted(self.leaf_first, slot, right=True, out_int32=True) - 1
             grid = replace(self, start_leaf=leaf.reshape(shape))
         if sign is not None and self.is_closed:
             distance = signed_distance(centers, replace(grid, start_distance=None), sign)
-            grid = replace(grid, start_distance=distance.float().reshape(shape))
+            grid = replace(grid, start_distance=(distance * self.scale).float().reshape(shape))
         return grid
 
     @property
@@ -100,11 +99,6 @@ class SurfaceBVH:
         """Cells of the start grid along an axis: about two for each leaf, and not so many that they outgrow a cache."""
         leaves = self.leaf_first.shape[0] - 1
         return min(max(round(math.pow(2 * leaves, 1 / 3)), 4), 96)
-
-    @property
-    def start_half_side(self) -> float:
-        """Half the side of the cube that a start grid covers, mesh units."""
-        return _START_REACH * self.extent
 
     def check_sign(self, sign: str) -> None:
         """Refuse a way to find signs that is unknown, or that this hierarchy was not built for."""
@@ -155,25 +149,21 @@ def build_bvh(
         (1, 9)
     """
     cpu = torch.device("cpu")
-    check_finite("vertices", check_tensor("vertices", vertices, ("V", 3), device=cpu))
+    vertices = check_coordinates("vertices", check_tensor("vertices", vertices, ("V", 3), device=cpu))
     check_tensor("faces", faces, ("F", 3), (torch.int32, torch.int64), device=cpu)
     count = faces.shape[0]
     if count == 0 or count > 2**30:
         raise ValueError(f"faces: expected between 1 and 2**30 faces, got {count}")
     if int(faces.min()) < 0 or int(faces.max()) >= vertices.shape[0]:
         raise ValueError(f"faces: expected indices in 0..{vertices.shape[0] - 1}, got {faces.min()}..{faces.max()}")
-    center = torch.empty(3, dtype=torch.float64)
+    center, scale = torch.empty(3, dtype=torch.float64), torch.empty(1, dtype=torch.float64)
     triangles = torch.empty(count, 9)
     _native.call(
-        "gather_corners", cpu, vertices.dtype, vertices=vertices.contiguous(), faces=faces.int().contiguous(),
-        count=count, center=center, corners=triangles,
+        "gather_corners", cpu, vertices.dtype, vertices=vertices.detach(), faces=faces.int().contiguous(),
+        count=count, center=center, scale=scale, corners=triangles,
     )  # fmt: skip
-    check_finite("vertices", triangles)
-    extent = float(triangles.abs().max())
-    if extent > LARGEST_EXTENT:
-        raise ValueError(f"vertices: expected a mesh smaller than {LARGEST_EXTENT:g}, got {extent}")
     arrays: dict[str, Any] = _native.build_bvh(triangles)
-    return SurfaceBVH(**arrays, center=center, extent=extent)
+    return SurfaceBVH(**arrays, center=center, scale=scale.item())
 
 
 def closest_point(
@@ -203,9 +193,9 @@ def closest_point(
         >>> closest_point(torch.tensor([[0.25, 0.25, 2.0]]), bvh).distance
         tensor([2.])
     """
-    check_points(points, bvh)
-    distance, point, slot, barycentric = _closest_point_op(points.contiguous(), *_geometry(bvh))
-    return ClosestPoint(distance, point, bvh.triangle_face[slot.long()].long(), barycentric)
+    points = check_points(points, bvh)
+    distance, point, face, barycentric, _ = _closest_point_op(points, *_geometry(bvh))
+    return ClosestPoint(distance, point, face, barycentric)
 
 
 def unsigned_distance(
@@ -219,8 +209,8 @@ def unsigned_distance(
         >>> unsigned_distance(torch.tensor([[-3.0, -4.0, 0.0]]), bvh)
         tensor([5.])
     """
-    check_points(points, bvh)
-    distance: Tensor = _distance_op(points.contiguous(), *_geometry(bvh), None, None, None, False, 0)
+    points = check_points(points, bvh)
+    distance: Tensor = _distance_op(points, *_geometry(bvh), None, None, None, False, 0)
     return distance
 
 
@@ -252,11 +242,11 @@ def signed_distance(
         >>> signed_distance(torch.tensor([[0.2, 0.2, 3.0]]), bvh, sign="winding")
         tensor([3.])
     """
-    check_points(points, bvh)
+    points = check_points(points, bvh)
     bvh.check_sign(sign)
     normals, moments = (bvh.pseudonormals, None) if sign == "pseudonormal" else (None, bvh.moments)
     distance: Tensor = _distance_op(
-        points.contiguous(), *_geometry(bvh), bvh.start_distance, normals, moments, bvh.is_closed, SIGN_METHODS[sign]
+        points, *_geometry(bvh), bvh.start_distance, normals, moments, bvh.is_closed, SIGN_METHODS[sign]
     )  # fmt: skip
     return distance
 
@@ -287,20 +277,34 @@ def winding_number(
         >>> bool(winding_number(torch.tensor([[0.2, 0.2, 1e-6]]), bvh).abs() > 0.49)
         True
     """
-    check_points(points, bvh)
+    points = check_points(points, bvh)
     if not beta >= 1:
         raise ValueError(f"beta: expected at least 1, got {beta}")
     result: Tensor = _winding_number_op(
-        points.contiguous(), bvh.links, bvh.moments, bvh.leaf_first, bvh.frames, bvh.triangles, bvh.center, float(beta)
+        points, bvh.links, bvh.moments, bvh.leaf_first, bvh.frames, bvh.triangles, bvh.center, bvh.scale, float(beta)
     )
     return result
 
 
-def check_points(points: Tensor, bvh: SurfaceBVH) -> None:
-    """Refuse points that no query can answer: wrong shape, dtype or device, NaN, infinity, out of float32's range."""
-    check_finite("points", check_tensor("points", points, ("N", 3), device=bvh.device))
+def check_points(points: Tensor, bvh: SurfaceBVH) -> Tensor:
+    """Return points [N, 3] contiguous, or refuse what no query can answer: wrong shape, dtype, device or values."""
+    check_tensor("points", points, ("N", 3), device=bvh.device)
+    return check_coordinates("points", points, bvh.center)
+
+
+def check_coordinates(name: str, points: Tensor, center: Tensor | None = None) -> Tensor:
+    """Return points [..., 3] contiguous, or refuse NaN, infinity and what leaves float32's range, as seen from center.
+
+    The CPU looks at them once, on the library's own threads.
+    """
+    points = points.contiguous()
+    looks_itself = points.device.type == "cpu" and not torch.compiler.is_compiling()
+    if looks_itself and _native.largest_magnitude(points.detach()) < _SAFE_COORDINATE:
+        return points
+    check_finite(name, points)
     if points.dtype == torch.float64:
-        check_finite("points", (points.detach() - bvh.center).float())
+        check_finite(name, (points.detach() - (0.0 if center is None else center)).float())
+    return points
 
 
 def morton_order(
@@ -331,7 +335,8 @@ def morton_order(
 
 def _geometry(bvh: SurfaceBVH) -> tuple[Any, ...]:
     return (
-        bvh.boxes, bvh.links, bvh.leaf_first, bvh.frames, bvh.triangles, bvh.center, bvh.extent, bvh.start_leaf
+        bvh.boxes, bvh.links, bvh.leaf_first, bvh.frames, bvh.triangles, bvh.triangle_face, bvh.center, bvh.scale,
+        bvh.start_leaf,
     )  # fmt: skip
 
 
@@ -348,39 +353,40 @@ def _query(
     sign_method: int = 0,
     **outputs: Tensor | None,
 ) -> None:
-    names = ("boxes", "links", "leaf_first", "frames", "triangles", "center", "extent", "start_leaf")
+    names = ("boxes", "links", "leaf_first", "frames", "triangles", "triangle_face", "center", "scale", "start_leaf")
     keywords = dict(zip(names, geometry, strict=True))
-    start_leaf, extent = keywords["start_leaf"], keywords["extent"]
+    start_leaf = keywords["start_leaf"]
     order = morton_order(points) if points.is_cuda and points.shape[0] >= _SORT_FROM else None  # the CPU's sorts itself
     _native.call(
         "surface_query", points.device, points.dtype, points=points, count=points.shape[0], order=order, **keywords,
         start_distance=start_distance, start_resolution=0 if start_leaf is None else start_leaf.shape[0],
-        start_half_side=_START_REACH * extent, moments=moments, pseudonormals=pseudonormals, sign_method=sign_method,
+        moments=moments, pseudonormals=pseudonormals, sign_method=sign_method,
         inherit=inherit, plain=False, **outputs,
     )  # fmt: skip
 
 
-def _closest_point_kernel(points: Tensor, *geometry: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _closest_point_kernel(points: Tensor, *geometry: Any) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     outputs = _closest_point_fake(points)
-    distance, closest, slot, barycentric = outputs
-    _query(points, geometry, distance=distance, closest=closest, slot=slot, barycentric=barycentric)
+    distance, closest, face, barycentric, slot = outputs
+    _query(points, geometry, distance=distance, closest=closest, slot=slot, face=face, barycentric=barycentric)
     return outputs
 
 
-def _closest_point_fake(points: Tensor, *_geometry: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _closest_point_fake(points: Tensor, *_geometry: Any) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     count = points.shape[0]
     return (
         points.new_empty(count),
         points.new_empty(count, 3),
-        points.new_empty(count, dtype=torch.int32),
+        points.new_empty(count, dtype=torch.int64),
         points.new_empty(count, 3),
+        points.new_empty(count, dtype=torch.int32),
     )
 
 
 def _closest_point_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     points, triangles = inputs[0], inputs[5]
-    distance, closest, slot, barycentric = output
-    ctx.mark_non_differentiable(slot, barycentric)
+    distance, closest, face, barycentric, slot = output
+    ctx.mark_non_differentiable(face, barycentric, slot)
     ctx.save_for_backward(points, distance, closest, slot, barycentric, triangles)
 
 
@@ -390,17 +396,17 @@ def _closest_point_backward(
     points, distance, closest, slot, barycentric, triangles = ctx.saved_tensors
     feature = ClosestFeature.of(triangles[slot.long()].to(points.dtype), barycentric)
     slope = feature.away(points, distance, closest) * grad_distance.unsqueeze(-1)
-    return (slope + feature.along(grad_closest), *[None] * 8)
+    return (slope + feature.along(grad_closest), *[None] * 9)
 
 
 _GEOMETRY_SCHEMA = (
-    "Tensor points, Tensor boxes, Tensor links, Tensor leaf_first, Tensor frames, Tensor triangles, Tensor center,"
-    " float extent, Tensor? start_leaf"
+    "Tensor points, Tensor boxes, Tensor links, Tensor leaf_first, Tensor frames, Tensor triangles,"
+    " Tensor triangle_face, Tensor center, float scale, Tensor? start_leaf"
 )
 
 _closest_point_op = register(
     "closest_point",
-    f"({_GEOMETRY_SCHEMA}) -> (Tensor distance, Tensor closest, Tensor slot, Tensor barycentric)",
+    f"({_GEOMETRY_SCHEMA}) -> (Tensor distance, Tensor closest, Tensor face, Tensor barycentric, Tensor slot)",
     _closest_point_kernel,
     _closest_point_fake,
     _closest_point_backward,
@@ -415,8 +421,9 @@ def _distance_kernel(
     leaf_first: Tensor,
     frames: Tensor,
     triangles: Tensor,
+    triangle_face: Tensor,
     center: Tensor,
-    extent: float,
+    scale: float,
     start_leaf: Tensor | None,
     start_distance: Tensor | None,
     pseudonormals: Tensor | None,
@@ -425,26 +432,26 @@ def _distance_kernel(
     sign_method: int,
 ) -> Tensor:
     distance = points.new_empty(points.shape[0])
-    geometry = (boxes, links, leaf_first, frames, triangles, center, extent, start_leaf)
+    geometry = (boxes, links, leaf_first, frames, triangles, triangle_face, center, scale, start_leaf)
     _query(
         points, geometry, start_distance, pseudonormals, moments, inherit, sign_method, distance=distance,
-        closest=None, slot=None, barycentric=None,
+        closest=None, slot=None, face=None, barycentric=None,
     )  # fmt: skip
     return distance
 
 
 def _distance_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    ctx.save_for_backward(*inputs[:7], inputs[8], output)
-    ctx.extent = inputs[7]
+    ctx.save_for_backward(*inputs[:8], inputs[9], output)
+    ctx.scale = inputs[8]
 
 
 def _distance_backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
     # The forward pass keeps distances alone; the closest points are found again for those who want gradients.
     points, *geometry, start_leaf, signed = ctx.saved_tensors
-    distance, closest, slot, barycentric = _closest_point_op(points, *geometry, ctx.extent, start_leaf)
+    distance, closest, _, barycentric, slot = _closest_point_op(points, *geometry, ctx.scale, start_leaf)
     feature = ClosestFeature.of(geometry[4][slot.long()].to(points.dtype), barycentric)
     slope = feature.away(points, distance, closest) * (gradient * torch.where(signed < 0, -1.0, 1.0)).unsqueeze(-1)
-    return (slope, *[None] * 13)
+    return (slope, *[None] * 14)
 
 
 _distance_op = register(
@@ -466,13 +473,14 @@ def _winding_number_kernel(
     frames: Tensor,
     triangles: Tensor,
     center: Tensor,
+    scale: float,
     beta: float,
 ) -> Tensor:
     out = points.new_empty(points.shape[0])
     _native.call(
         "winding_number", points.device, points.dtype, points=points, count=points.shape[0], links=links,
-        moments=moments, leaf_first=leaf_first, frames=frames, triangles=triangles, center=center, beta=beta,
-        plain=False, out=out,
+        moments=moments, leaf_first=leaf_first, frames=frames, triangles=triangles, center=center, scale=scale,
+        beta=beta, plain=False, out=out,
     )  # fmt: skip
     return out
 
@@ -480,9 +488,9 @@ def _winding_number_kernel(
 _winding_number_op = register(
     "winding_number",
     "(Tensor points, Tensor links, Tensor moments, Tensor leaf_first, Tensor frames, Tensor triangles, Tensor center,"
-    " float beta) -> Tensor",
+    " float scale, float beta) -> Tensor",
     _winding_number_kernel,
     lambda points, *_: points.new_empty(points.shape[0]),
-    no_second_derivative("winding_number"),
+    no_derivative("winding_number", "cannot be differentiated"),
     lambda ctx, inputs, output: None,
 )

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from pyimplicit import _native
-from pyimplicit.checks import check_finite, check_tensor
+from pyimplicit.checks import check_tensor
 from pyimplicit.ops._closest_feature import ClosestFeature
 from pyimplicit.ops._library import register
-from pyimplicit.ops.surface import SIGN_METHODS, ClosestPoint, SurfaceBVH
+from pyimplicit.ops.surface import SIGN_METHODS, ClosestPoint, SurfaceBVH, check_coordinates
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,7 +24,7 @@ class SurfaceTable:
     Tensors only, like `SurfaceBVH`, so it can be moved, saved and shared.
     """
 
-    entries: Tensor  # [S, 15] int64, `SurfaceEntry` of csrc/surface_batch.h
+    entries: Tensor  # [S, 14] int64, `SurfaceEntry` of csrc/surface_batch.h
     boxes: Tensor
     links: Tensor
     moments: Tensor
@@ -67,7 +67,7 @@ class SurfaceTable:
                 [begins["boxes"], begins["frames"], begins["leaf_first"], begins["triangles"]]
                 + [-1 if array is None else begins[name] for name, array in optional.items()]
                 + [0 if bvh.start_leaf is None else bvh.start_leaf.shape[0], SIGN_METHODS[sign], int(bvh.is_closed)]
-                + [_bits(number) for number in (bvh.extent, bvh.start_half_side, *bvh.center.tolist())]
+                + [_bits(number) for number in (bvh.scale, *bvh.center.tolist())]
             )
             for name, held in parts.items():
                 array = optional[name] if name in optional else getattr(bvh, name)
@@ -110,10 +110,8 @@ def batch_closest_point(
         >>> batch_closest_point(torch.full((1, 2, 3), 0.25), table, torch.tensor([1])).distance
         tensor([[0.2500, 0.2500]])
     """
-    _check(points, table, shapes)
-    distance, point, face, barycentric, _ = _closest_point_op(
-        points.contiguous(), *_tensors(table), shapes.contiguous()
-    )
+    points, shapes = _check(points, table, shapes)
+    distance, point, face, barycentric, _ = _closest_point_op(points, *_tensors(table), shapes)
     return ClosestPoint(distance, point, face, barycentric)
 
 
@@ -139,15 +137,14 @@ def batch_distance(
         >>> batch_distance(torch.full((1, 2, 3), 0.25), table, torch.tensor([0]), signed=False)
         tensor([[0.2500, 0.2500]])
     """
-    _check(points, table, shapes)
-    distance: Tensor = _distance_op(points.contiguous(), *_tensors(table), shapes.contiguous(), signed)
+    points, shapes = _check(points, table, shapes)
+    distance: Tensor = _distance_op(points, *_tensors(table), shapes, signed)
     return distance
 
 
-def _check(points: Tensor, table: SurfaceTable, shapes: Tensor) -> None:
-    check_finite("points", check_tensor("points", points, ("B", "N", 3), device=table.device))
-    if points.dtype == torch.float64:
-        check_finite("points", points.detach().float())
+def _check(points: Tensor, table: SurfaceTable, shapes: Tensor) -> tuple[Tensor, Tensor]:
+    check_tensor("points", points, ("B", "N", 3), device=table.device)
+    points = check_coordinates("points", points)
     check_tensor("shapes", shapes, (points.shape[0],), (torch.int64,), table.device)
     count = table.entries.shape[0]
     known = ((shapes >= 0) & (shapes < count)).all()
@@ -155,6 +152,7 @@ def _check(points: Tensor, table: SurfaceTable, shapes: Tensor) -> None:
         torch._assert_async(known, f"shapes: expected numbers in 0..{count - 1}")
     elif not bool(known):
         raise ValueError(f"shapes: expected numbers in 0..{count - 1}, got {shapes.min()}..{shapes.max()}")
+    return points, shapes.contiguous()
 
 
 def _bits(number: float) -> int:

@@ -46,7 +46,7 @@ def test_preparing_changes_no_answer(device):
     fresh, prepared, soon = batch_on(device), batch_on(device).prepare(), batch_on(device)
     expected = fresh.signed_distance(points)
     assert torch.equal(prepared.signed_distance(points), expected)
-    for _ in range(8):
+    for _ in range(40):
         assert torch.equal(soon.signed_distance(points), expected)
     assert all(surface.hierarchy.start_leaf is not None for surface in soon.surfaces)
 
