@@ -19,7 +19,7 @@ constexpr int32_t kNoChild = INT32_MIN;
 
 struct Bvh {
   const float* boxes;         // [M, 8, 8] of each child the smallest, then the largest coordinates along the node's
-                              // axes (none: empty); then the axes, nine numbers, x axis first
+                              // axes (none: empty); then the axes as a matrix, three columns of four numbers
   const int32_t* links;       // [M, 8] inner node >= 0, leaf ~leaf < 0, or kNoChild
   const float* moments;       // [M, 13, 8] of each child
   const int32_t* leaf_first;  // [L + 1] first triangle of each leaf
@@ -37,8 +37,9 @@ struct Bvh {
 
   // A point's coordinates along a node's axes.
   PIM_HOST_DEVICE Vec3f along_axes(int64_t node, Vec3f p) const {
-    const float* axes = boxes + kBoxSize * kWidth * node + 6 * kWidth;
-    return {dot(load3(axes, 0), p), dot(load3(axes, 1), p), dot(load3(axes, 2), p)};
+    const float* m = boxes + kBoxSize * kWidth * node + 6 * kWidth;
+    return {m[0] * p.x + m[4] * p.y + m[8] * p.z, m[1] * p.x + m[5] * p.y + m[9] * p.z,
+            m[2] * p.x + m[6] * p.y + m[10] * p.z};
   }
 
   // Squared distance from a point to a child's box, both along the node's axes; see `cutoff` for its rounding. Squared

@@ -96,13 +96,14 @@ class BvhBuilder {
         for (int axis = 0; axis < 3; ++axis) {
           out[axis * kWidth + child] = box[child].low[axis] - margin;
           out[(axis + 3) * kWidth + child] = box[child].high[axis] + margin;
-          for (int k = 0; k < 3; ++k) out[6 * kWidth + 3 * axis + k] = axes.column[k][axis];
         }
         float packed[kMomentSize] = {};
         if (link != kNoChild) below(link).pack(tree_[wide_[node].child[child]].box, packed);
         for (int i = 0; i < kMomentSize; ++i) moments[(kMomentSize * node + i) * kWidth + child] = packed[i];
       }
-      for (int rest = 9; rest < 2 * kWidth; ++rest) out[6 * kWidth + rest] = 0;
+      for (int k = 0; k < 4; ++k) {
+        for (int axis = 0; axis < 4; ++axis) out[6 * kWidth + 4 * k + axis] = k < 3 && axis < 3 ? axes.column[k][axis] : 0;
+      }
     };
     parallel_for(nodes(), place_node, executor_, 64);
   }

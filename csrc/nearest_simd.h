@@ -64,9 +64,8 @@ void start_search(const Bvh& bvh, Vec3f p, int32_t first_leaf, SearchType& searc
 inline F8 box_distances(const Bvh& bvh, int32_t node, Vec3f point) {
   const float* box = bvh.boxes + int64_t(node) * (kBoxSize * kWidth);
   const float* axes = box + 6 * kWidth;
-  const F8 px = splat(axes[0] * point.x + axes[1] * point.y + axes[2] * point.z);
-  const F8 py = splat(axes[3] * point.x + axes[4] * point.y + axes[5] * point.z);
-  const F8 pz = splat(axes[6] * point.x + axes[7] * point.y + axes[8] * point.z);
+  const F4 along = load4(axes) * point.x + load4(axes + 4) * point.y + load4(axes + 8) * point.z;
+  const F8 px = splat_lane<0>(along), py = splat_lane<1>(along), pz = splat_lane<2>(along);
   const F8 zero = {};
   const F8 x = max8(max8(load8(box) - px, px - load8(box + 24)), zero);
   const F8 y = max8(max8(load8(box + 8) - py, py - load8(box + 32)), zero);
@@ -122,16 +121,13 @@ void search_alone(const Bvh& bvh, int32_t link, int32_t first_leaf, SearchType& 
 struct WorkList {
   int32_t search[kListSize];
   int32_t link[kListSize];
-  float squared[kListSize];  // distance to its box
   int count = 0;
 
   // Appends the chosen ones of eight, without a branch: all eight are written, and the next ones overwrite the rest.
-  void append(int which, I8 links, F8 distances, unsigned chosen) {
-    const Packing packing(chosen);
+  void append(int which, I8 links, const Packing& packing, int chosen) {
     store8(search + count, I8{} + which);
     store8(link + count, packing.apply(links));
-    store8(squared + count, packing.apply(distances));
-    count += __builtin_popcount(chosen);
+    count += chosen;
   }
 
   bool full() const { return count > kListSize - kWidth; }
@@ -143,10 +139,11 @@ struct WorkList {
 template <typename SearchType>
 void search_together(const Bvh& bvh, SearchType* searches, int count) {
   WorkList nodes, leaves;
+  float leaf_squared[kListSize];  // distances to the leaves' boxes
   const auto visit_leaves = [&] {
     for (int at = 0; at < leaves.count; ++at) {
       SearchType& search = searches[leaves.search[at]];
-      if (leaves.squared[at] < search.cutoff) search.visit(bvh, ~leaves.link[at]);
+      if (leaf_squared[at] < search.cutoff) search.visit(bvh, ~leaves.link[at]);
     }
     leaves.count = 0;
   };
@@ -164,8 +161,11 @@ void search_together(const Bvh& bvh, SearchType* searches, int count) {
     const F8 squared = box_distances(bvh, node, search.point);
     const I8 links = load8(bvh.links + int64_t(node) * kWidth);
     const unsigned near = bits_of(squared < splat(search.cutoff)), leaf = bits_of(links);
-    nodes.append(which, links, squared, near & ~leaf);
-    leaves.append(which, links, squared, near & leaf & ~bits_of(links == I8{} + first_leaf[which]));
+    const unsigned inner = near & ~leaf, outer = near & leaf & ~bits_of(links == I8{} + first_leaf[which]);
+    nodes.append(which, links, Packing(inner), __builtin_popcount(inner));
+    const Packing packing(outer);
+    store8(leaf_squared + leaves.count, packing.apply(squared));
+    leaves.append(which, links, packing, __builtin_popcount(outer));
     if (leaves.full()) visit_leaves();
     if (nodes.full()) {  // a point with much of the surface at almost the same distance
       visit_leaves();

@@ -64,7 +64,7 @@ struct Slabs {
 
   PIM_HOST_DEVICE Slabs(const float* axes, const double* from, const double* along) {
     for (int axis = 0; axis < 3; ++axis) {
-      const double x = axes[3 * axis], y = axes[3 * axis + 1], z = axes[3 * axis + 2];
+      const double x = axes[axis], y = axes[4 + axis], z = axes[8 + axis];
       origin[axis] = x * from[0] + y * from[1] + z * from[2];
       inverse[axis] = 1 / (x * along[0] + y * along[1] + z * along[2]);  // infinite across a zero
     }

@@ -2,6 +2,7 @@
 // NEON registers). Included once for each instruction set, inside a namespace of its own: see surface_simd.h.
 
 typedef float F8 __attribute__((vector_size(32)));
+typedef float F4 __attribute__((vector_size(16)));
 typedef int32_t I8 __attribute__((vector_size(32)));
 
 inline F8 load8(const float* p) {
@@ -20,6 +21,12 @@ template <typename Lane, typename Eight>
 inline void store8(Lane* p, Eight v) {
   static_assert(sizeof v == 8 * sizeof(Lane), "eight lanes");
   std::memcpy(p, &v, sizeof v);
+}
+
+inline F4 load4(const float* p) {
+  F4 v;
+  std::memcpy(&v, p, sizeof v);
+  return v;
 }
 
 inline F8 splat(float x) { return F8{x, x, x, x, x, x, x, x}; }
@@ -96,6 +103,16 @@ inline float least(F8 a) {
   return m;
 }
 #endif
+
+// All lanes the same as one of four.
+template <int lane>
+inline F8 splat_lane(F4 a) {
+#if defined(PIM_SIMD_AVX2)
+  return F8(_mm256_broadcastss_ps(_mm_permute_ps(__m128(a), lane * 0x55)));
+#else
+  return splat(a[lane]);
+#endif
+}
 
 inline float sum8(F8 a) {
   float s = 0;

@@ -10,9 +10,7 @@ struct StartGrid {
   const int32_t* leaf;    // [R, R, R] nearest leaf, or null: no grid
   const float* distance;  // [R, R, R] signed distance of the center, or null; passes its sign on to points nearby
   int32_t resolution;     // R
-
-  // Half the side of the cube that the grid covers, in coordinates of the hierarchy, where a mesh reaches up to 1.
-  static constexpr float half_side = 1.125f;
+  float half_side;        // of the cube that the grid covers, in coordinates of the hierarchy
 
   // Index of the cell that holds p, or of the outermost cell nearest to it.
   PIM_HOST_DEVICE int64_t cell(Vec3f p) const {

@@ -12,7 +12,7 @@ struct SurfaceEntry {
   int64_t start_resolution;
   int64_t sign_method;  // of signed queries
   int64_t inherit;
-  double scale;
+  double scale, start_half_side;
   double center[3];
 };
 
@@ -45,7 +45,7 @@ struct SurfaceTable {
   PIM_HOST_DEVICE StartGrid start(const SurfaceEntry& e, bool with_sign) const {
     return {e.start_leaf < 0 ? nullptr : start_leaf + e.start_leaf,
             e.start_distance < 0 || !with_sign ? nullptr : start_distance + e.start_distance,
-            int32_t(e.start_resolution)};
+            int32_t(e.start_resolution), float(e.start_half_side)};
   }
 };
 

@@ -51,7 +51,7 @@ inline void winding_numbers(const Bvh& bvh, const Vec3f* points, int count, floa
     const int32_t node = nodes.link[next];
     const I8 links = load8(bvh.links + int64_t(node) * kWidth);
     const unsigned near = look(which, node) & ~bits_of(links == I8{} + kNoChild), leaf = bits_of(links);
-    nodes.append(which, links, F8{}, near & ~leaf);
+    nodes.append(which, links, Packing(near & ~leaf), __builtin_popcount(near & ~leaf));
     leaves_of(which, node, near & leaf);
     if (nodes.full()) {
       for (++next; next < nodes.count; ++next) alone(nodes.search[next], nodes.link[next]);

@@ -14,6 +14,7 @@ from pyimplicit.checks import check_choice
 from pyimplicit.geometry.mesh import Mesh, MeshReport, inspect_mesh, merge_vertices
 from pyimplicit.geometry.pseudonormals import angle_weighted_pseudonormals
 from pyimplicit.ops import ClosestPoint, RandomStream, RayHits, SurfaceBVH
+from pyimplicit.ops.start_grid import start_resolution
 
 SIGNS = ("auto", "pseudonormal", "winding")
 
@@ -241,7 +242,7 @@ class Surface:
             tensor([0.5000])
         """
         if self.hierarchy.start_leaf is None:
-            self.hierarchy = self.hierarchy.with_start()
+            self.hierarchy = ops.build_start_grid(self.hierarchy)
             signed = self.__dict__.get("signed_hierarchy")
             if signed is not None:
                 self.__dict__["signed_hierarchy"] = self._with_signs(signed)
@@ -251,7 +252,7 @@ class Surface:
         """Count the points, whatever they are, and prepare for more once that pays."""
         if self.hierarchy.start_leaf is None:
             self._asked += points.shape[0] if isinstance(points, Tensor) and points.ndim == 2 else 0
-            if self._asked > self.hierarchy.start_resolution**3:
+            if self._asked > start_resolution(self.hierarchy) ** 3:
                 self.prepare()
 
     @cached_property
@@ -263,5 +264,6 @@ class Surface:
 
     def _with_signs(self, signed: SurfaceBVH) -> SurfaceBVH:
         """Share the start grid, and give it signs to pass on."""
-        signed = replace(signed, start_leaf=self.hierarchy.start_leaf)
-        return signed if signed.start_leaf is None else signed.with_start(self.sign_method)
+        start = self.hierarchy
+        signed = replace(signed, start_leaf=start.start_leaf, start_half_side=start.start_half_side)
+        return signed if signed.start_leaf is None else ops.build_start_grid(signed, self.sign_method)

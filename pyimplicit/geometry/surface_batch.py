@@ -11,6 +11,7 @@ from torch import Tensor
 from pyimplicit import ops
 from pyimplicit.geometry.surface import Surface
 from pyimplicit.ops import ClosestPoint, SurfaceTable
+from pyimplicit.ops.start_grid import start_resolution
 
 
 class SurfaceBatch:
@@ -128,7 +129,7 @@ class SurfaceBatch:
     def _note(self, points: Tensor) -> None:
         if not self._prepared:
             self._asked += points[..., 0].numel() if isinstance(points, Tensor) and points.ndim == 3 else 0
-            if self._asked > sum(surface.hierarchy.start_resolution**3 for surface in self.surfaces):
+            if self._asked > sum(start_resolution(surface.hierarchy) ** 3 for surface in self.surfaces):
                 self.prepare()
 
     def _rows(self, shapes: Tensor | None) -> Tensor:

@@ -1,14 +1,14 @@
 """The kernels as torch operators: one module per family, its plain-torch twin in `reference`."""
 
+from pyimplicit.ops.bvh import SurfaceBVH, build_bvh
 from pyimplicit.ops.distance_mask import CloudGrid, build_cloud_grid, distance_mask
 from pyimplicit.ops.interpolation import sample_grids, sample_planes
 from pyimplicit.ops.linear_weights import linear_weights, sample_surface, weighted_choice
 from pyimplicit.ops.random import RandomStream, normal, uniform
 from pyimplicit.ops.rays import RayHits, cast_rays
+from pyimplicit.ops.start_grid import build_start_grid
 from pyimplicit.ops.surface import (
     ClosestPoint,
-    SurfaceBVH,
-    build_bvh,
     closest_point,
     signed_distance,
     unsigned_distance,
@@ -27,6 +27,7 @@ __all__ = [
     "batch_distance",
     "build_bvh",
     "build_cloud_grid",
+    "build_start_grid",
     "cast_rays",
     "closest_point",
     "distance_mask",

@@ -10,7 +10,7 @@ from torch import Tensor
 from pyimplicit import _native
 from pyimplicit.checks import check_finite, check_tensor
 from pyimplicit.ops._library import register
-from pyimplicit.ops.surface import SurfaceBVH
+from pyimplicit.ops.bvh import SurfaceBVH
 
 
 @dataclass(frozen=True, eq=False)

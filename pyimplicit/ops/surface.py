@@ -2,115 +2,25 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from pyimplicit import _native
-from pyimplicit.checks import check_finite, check_tensor
+from pyimplicit.checks import check_tensor
 from pyimplicit.ops._closest_feature import ClosestFeature
 from pyimplicit.ops._library import no_derivative, register
-
-SIGN_METHODS = {"pseudonormal": 1, "winding": 2}  # numbered as SignMethod in csrc/surface.h
+from pyimplicit.ops.bvh import SIGN_METHODS, SurfaceBVH, check_coordinates
 
 # Points from which sorting them first pays on a GPU, where neighbouring threads share what they fetch.
 _SORT_FROM = 32_768
 
-# Points below this, and so what lies between two of them, are in float32's range.
-_SAFE_COORDINATE = 1e37
-
-# Half the side of the cube that a start grid covers, in the hierarchy's coordinates; as in csrc/start_grid.h.
-_START_HALF_SIDE = 1.125
-
 # A node is replaced by its moments beyond this many radii. At 2 the winding number of closed meshes is off by less
 # than 0.02, far from the 0.5 that decides a sign (Barill et al. 2018, section 4.1, use the same value).
 WINDING_BETA = 2.0
-
-
-@dataclass(frozen=True, eq=False)
-class SurfaceBVH:
-    """A triangle mesh prepared for queries: tensors only, so it can be moved, saved and shared.
-
-    Coordinates are the hierarchy's own: relative to `center`, and times `scale`, which brings the largest of a mesh of
-    any size between a half and one.
-    """
-
-    boxes: Tensor  # [M, 8, 8] float32, the boxes of each node's eight children and the axes they lie along
-    links: Tensor  # [M, 8] int32, the child's node, or ~leaf
-    moments: Tensor  # [M, 13, 8] float32 of each child, for the winding number far away
-    leaf_first: Tensor  # [L + 1] int32, first triangle of each leaf
-    frames: Tensor  # [L, 14, 8] float32, a leaf's triangles in frames of their own
-    triangles: Tensor  # [F, 9] float32, corners in leaf order
-    triangle_face: Tensor  # [F] int32, face of the mesh at each leaf slot
-    center: Tensor  # [3] float64, mesh units
-    scale: float  # a power of two, 1 / mesh units
-    is_closed: bool = False  # closed and consistently oriented: the sign changes across the surface only
-    pseudonormals: Tensor | None = None  # [F, 7, 3] float32 by slot: face, edges ab bc ca, corners a b c
-    start_leaf: Tensor | None = None  # [R, R, R] int32, leaf nearest to the center of each cell of a grid
-    start_distance: Tensor | None = None  # [R, R, R] float32, signed distance of those centers, of a closed surface
-
-    def to(self, device: torch.device | str) -> SurfaceBVH:
-        """The same hierarchy on another device."""
-        moved: dict[str, Any] = {
-            name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)
-        }
-        return replace(self, **moved)
-
-    def closed(self, pseudonormals: Tensor) -> SurfaceBVH:
-        """The same hierarchy, known to be of a closed and consistently oriented mesh.
-
-        Args:
-            pseudonormals: [F, 7, 3] outward normals of each face, of its edges ab, bc, ca and of its corners a, b, c.
-        """
-        check_tensor("pseudonormals", pseudonormals, (self.triangle_face.shape[0], 7, 3), device=self.device)
-        by_slot = pseudonormals.float()[self.triangle_face.long()].contiguous()
-        return replace(self, is_closed=True, pseudonormals=by_slot)
-
-    def with_start(self, sign: str | None = None) -> SurfaceBVH:
-        """The same hierarchy with a grid around it that tells each query where to look first.
-
-        Worth its time, about that of a query for each of its cells, once there are as many queries. Answers stay the
-        same to the last bit.
-
-        Args:
-            sign: Whether the grid should hold signs, too, found by this method of `signed_distance`, which then holds
-                for all signed queries. Only a closed surface's signs can be passed on to points nearby.
-        """
-        resolution = self.start_resolution
-        steps = torch.arange(resolution, device=self.device, dtype=torch.float64)
-        axis = ((2 * steps + 1) / resolution - 1) * _START_HALF_SIDE
-        centers = torch.cartesian_prod(axis, axis, axis) / self.scale + self.center
-        shape = (resolution,) * 3
-        grid = self
-        if self.start_leaf is None:
-            slot = _closest_point_op(centers, *_geometry(self))[4]
-            leaf = torch.searchsorted(self.leaf_first, slot, right=True, out_int32=True) - 1
-            grid = replace(self, start_leaf=leaf.reshape(shape))
-        if sign is not None and self.is_closed:
-            distance = signed_distance(centers, replace(grid, start_distance=None), sign)
-            grid = replace(grid, start_distance=(distance * self.scale).float().reshape(shape))
-        return grid
-
-    @property
-    def start_resolution(self) -> int:
-        """Cells of the start grid along an axis: about two for each leaf, and not so many that they outgrow a cache."""
-        leaves = self.leaf_first.shape[0] - 1
-        return min(max(round(math.pow(2 * leaves, 1 / 3)), 4), 96)
-
-    def check_sign(self, sign: str) -> None:
-        """Refuse a way to find signs that is unknown, or that this hierarchy was not built for."""
-        if sign not in SIGN_METHODS:
-            raise ValueError(f"sign: expected 'pseudonormal' or 'winding', got {sign!r}")
-        if sign == "pseudonormal" and self.pseudonormals is None:
-            raise ValueError("sign: 'pseudonormal' needs a closed, consistently oriented mesh; use 'winding'")
-
-    @property
-    def device(self) -> torch.device:
-        """Where the tensors are."""
-        return self.boxes.device
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,49 +31,6 @@ class ClosestPoint:
     point: Tensor  # [N, 3] closest point of the surface
     face: Tensor  # [N] int64, face that holds it
     barycentric: Tensor  # [N, 3] weights of the face's corners, sum 1
-
-
-def build_bvh(
-    vertices: Tensor,  # [V, 3]
-    faces: Tensor,  # [F, 3]
-) -> SurfaceBVH:
-    """Build the hierarchy over a validated triangle mesh, on the CPU.
-
-    Args:
-        vertices: [V, 3] float32 or float64, finite, mesh units. float64 keeps a mesh far from the origin exact.
-        faces: [F, 3] int32 or int64, each index below V.
-
-    Returns:
-        The hierarchy, relative to the middle of the bounding box.
-
-    Raises:
-        ValueError: No faces, an index out of range, or a coordinate that is not finite.
-        TypeError: A wrong dtype.
-
-    Source:
-        Wald, "On fast Construction of SAH-based Bounding Volume Hierarchies", RT 2007.
-
-    Example:
-        >>> bvh = build_bvh(torch.eye(3), torch.tensor([[0, 1, 2]]))
-        >>> tuple(bvh.triangles.shape)
-        (1, 9)
-    """
-    cpu = torch.device("cpu")
-    vertices = check_coordinates("vertices", check_tensor("vertices", vertices, ("V", 3), device=cpu))
-    check_tensor("faces", faces, ("F", 3), (torch.int32, torch.int64), device=cpu)
-    count = faces.shape[0]
-    if count == 0 or count > 2**30:
-        raise ValueError(f"faces: expected between 1 and 2**30 faces, got {count}")
-    if int(faces.min()) < 0 or int(faces.max()) >= vertices.shape[0]:
-        raise ValueError(f"faces: expected indices in 0..{vertices.shape[0] - 1}, got {faces.min()}..{faces.max()}")
-    center, scale = torch.empty(3, dtype=torch.float64), torch.empty(1, dtype=torch.float64)
-    triangles = torch.empty(count, 9)
-    _native.call(
-        "gather_corners", cpu, vertices.dtype, vertices=vertices.detach(), faces=faces.int().contiguous(),
-        count=count, center=center, scale=scale, corners=triangles,
-    )  # fmt: skip
-    arrays: dict[str, Any] = _native.build_bvh(triangles)
-    return SurfaceBVH(**arrays, center=center, scale=scale.item())
 
 
 def closest_point(
@@ -189,6 +56,7 @@ def closest_point(
         Ericson, "Real-Time Collision Detection", section 5.1.5.
 
     Example:
+        >>> from pyimplicit.ops import build_bvh
         >>> bvh = build_bvh(torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 1, 0]]), torch.tensor([[0, 1, 2]]))
         >>> closest_point(torch.tensor([[0.25, 0.25, 2.0]]), bvh).distance
         tensor([2.])
@@ -198,6 +66,15 @@ def closest_point(
     return ClosestPoint(distance, point, face, barycentric)
 
 
+def closest_leaf(
+    points: Tensor,  # [N, 3]
+    bvh: SurfaceBVH,
+) -> Tensor:
+    """The leaf [N] int32 that holds the closest point; arguments and errors as `closest_point`."""
+    slot = _closest_point_op(check_points(points, bvh), *_geometry(bvh))[4]
+    return torch.searchsorted(bvh.leaf_first, slot, right=True, out_int32=True) - 1
+
+
 def unsigned_distance(
     points: Tensor,  # [N, 3]
     bvh: SurfaceBVH,
@@ -205,6 +82,7 @@ def unsigned_distance(
     """Distance to the surface [N], not negative, in mesh units; arguments and errors as `closest_point`.
 
     Example:
+        >>> from pyimplicit.ops import build_bvh
         >>> bvh = build_bvh(torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 1, 0]]), torch.tensor([[0, 1, 2]]))
         >>> unsigned_distance(torch.tensor([[-3.0, -4.0, 0.0]]), bvh)
         tensor([5.])
@@ -238,6 +116,7 @@ def signed_distance(
         Jacobson, Kavan, Sorkine-Hornung, "Robust Inside-Outside Segmentation using Generalized Winding Numbers", 2013.
 
     Example:
+        >>> from pyimplicit.ops import build_bvh
         >>> bvh = build_bvh(torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 1, 0]]), torch.tensor([[0, 1, 2]]))
         >>> signed_distance(torch.tensor([[0.2, 0.2, 3.0]]), bvh, sign="winding")
         tensor([3.])
@@ -273,6 +152,7 @@ def winding_number(
         Barill et al., "Fast Winding Numbers for Soups and Clouds", SIGGRAPH 2018.
 
     Example:
+        >>> from pyimplicit.ops import build_bvh
         >>> bvh = build_bvh(torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 1, 0]]), torch.tensor([[0, 1, 2]]))
         >>> bool(winding_number(torch.tensor([[0.2, 0.2, 1e-6]]), bvh).abs() > 0.49)
         True
@@ -290,21 +170,6 @@ def check_points(points: Tensor, bvh: SurfaceBVH) -> Tensor:
     """Return points [N, 3] contiguous, or refuse what no query can answer: wrong shape, dtype, device or values."""
     check_tensor("points", points, ("N", 3), device=bvh.device)
     return check_coordinates("points", points, bvh.center)
-
-
-def check_coordinates(name: str, points: Tensor, center: Tensor | None = None) -> Tensor:
-    """Return points [..., 3] contiguous, or refuse NaN, infinity and what leaves float32's range, as seen from center.
-
-    The CPU looks at them once, on the library's own threads.
-    """
-    points = points.contiguous()
-    looks_itself = points.device.type == "cpu" and not torch.compiler.is_compiling()
-    if looks_itself and _native.largest_magnitude(points.detach()) < _SAFE_COORDINATE:
-        return points
-    check_finite(name, points)
-    if points.dtype == torch.float64:
-        check_finite(name, (points.detach() - (0.0 if center is None else center)).float())
-    return points
 
 
 def morton_order(
@@ -334,10 +199,7 @@ def morton_order(
 
 
 def _geometry(bvh: SurfaceBVH) -> tuple[Any, ...]:
-    return (
-        bvh.boxes, bvh.links, bvh.leaf_first, bvh.frames, bvh.triangles, bvh.triangle_face, bvh.center, bvh.scale,
-        bvh.start_leaf,
-    )  # fmt: skip
+    return tuple(getattr(bvh, name) for name in _GEOMETRY)
 
 
 # ---- operators
@@ -345,7 +207,7 @@ def _geometry(bvh: SurfaceBVH) -> tuple[Any, ...]:
 
 def _query(
     points: Tensor,
-    geometry: tuple[Any, ...],
+    geometry: Sequence[Any],
     start_distance: Tensor | None = None,
     pseudonormals: Tensor | None = None,
     moments: Tensor | None = None,
@@ -353,8 +215,7 @@ def _query(
     sign_method: int = 0,
     **outputs: Tensor | None,
 ) -> None:
-    names = ("boxes", "links", "leaf_first", "frames", "triangles", "triangle_face", "center", "scale", "start_leaf")
-    keywords = dict(zip(names, geometry, strict=True))
+    keywords = dict(zip(_GEOMETRY, geometry, strict=True))
     start_leaf = keywords["start_leaf"]
     order = morton_order(points) if points.is_cuda and points.shape[0] >= _SORT_FROM else None  # the CPU's sorts itself
     _native.call(
@@ -396,12 +257,16 @@ def _closest_point_backward(
     points, distance, closest, slot, barycentric, triangles = ctx.saved_tensors
     feature = ClosestFeature.of(triangles[slot.long()].to(points.dtype), barycentric)
     slope = feature.away(points, distance, closest) * grad_distance.unsqueeze(-1)
-    return (slope + feature.along(grad_closest), *[None] * 9)
+    return (slope + feature.along(grad_closest), *[None] * 10)
 
 
+_GEOMETRY = (
+    "boxes", "links", "leaf_first", "frames", "triangles", "triangle_face", "center", "scale", "start_leaf",
+    "start_half_side",
+)  # fmt: skip
 _GEOMETRY_SCHEMA = (
     "Tensor points, Tensor boxes, Tensor links, Tensor leaf_first, Tensor frames, Tensor triangles,"
-    " Tensor triangle_face, Tensor center, float scale, Tensor? start_leaf"
+    " Tensor triangle_face, Tensor center, float scale, Tensor? start_leaf, float start_half_side"
 )
 
 _closest_point_op = register(
@@ -414,44 +279,27 @@ _closest_point_op = register(
 )
 
 
-def _distance_kernel(
-    points: Tensor,
-    boxes: Tensor,
-    links: Tensor,
-    leaf_first: Tensor,
-    frames: Tensor,
-    triangles: Tensor,
-    triangle_face: Tensor,
-    center: Tensor,
-    scale: float,
-    start_leaf: Tensor | None,
-    start_distance: Tensor | None,
-    pseudonormals: Tensor | None,
-    moments: Tensor | None,
-    inherit: bool,
-    sign_method: int,
-) -> Tensor:
+def _distance_kernel(points: Tensor, *rest: Any) -> Tensor:
+    geometry, sign = rest[: len(_GEOMETRY)], rest[len(_GEOMETRY) :]
     distance = points.new_empty(points.shape[0])
-    geometry = (boxes, links, leaf_first, frames, triangles, triangle_face, center, scale, start_leaf)
-    _query(
-        points, geometry, start_distance, pseudonormals, moments, inherit, sign_method, distance=distance,
-        closest=None, slot=None, face=None, barycentric=None,
-    )  # fmt: skip
+    _query(points, geometry, *sign, distance=distance, closest=None, slot=None, face=None, barycentric=None)
     return distance
 
 
 def _distance_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     ctx.save_for_backward(*inputs[:8], inputs[9], output)
-    ctx.scale = inputs[8]
+    ctx.scale, ctx.start_half_side = inputs[8], inputs[10]
 
 
 def _distance_backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
     # The forward pass keeps distances alone; the closest points are found again for those who want gradients.
     points, *geometry, start_leaf, signed = ctx.saved_tensors
-    distance, closest, _, barycentric, slot = _closest_point_op(points, *geometry, ctx.scale, start_leaf)
+    distance, closest, _, barycentric, slot = _closest_point_op(
+        points, *geometry, ctx.scale, start_leaf, ctx.start_half_side
+    )
     feature = ClosestFeature.of(geometry[4][slot.long()].to(points.dtype), barycentric)
     slope = feature.away(points, distance, closest) * (gradient * torch.where(signed < 0, -1.0, 1.0)).unsqueeze(-1)
-    return (slope, *[None] * 14)
+    return (slope, *[None] * 15)
 
 
 _distance_op = register(

@@ -14,7 +14,8 @@ from pyimplicit import _native
 from pyimplicit.checks import check_tensor
 from pyimplicit.ops._closest_feature import ClosestFeature
 from pyimplicit.ops._library import register
-from pyimplicit.ops.surface import SIGN_METHODS, ClosestPoint, SurfaceBVH, check_coordinates
+from pyimplicit.ops.bvh import SIGN_METHODS, SurfaceBVH, check_coordinates
+from pyimplicit.ops.surface import ClosestPoint
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,7 +25,7 @@ class SurfaceTable:
     Tensors only, like `SurfaceBVH`, so it can be moved, saved and shared.
     """
 
-    entries: Tensor  # [S, 14] int64, `SurfaceEntry` of csrc/surface_batch.h
+    entries: Tensor  # [S, 15] int64, `SurfaceEntry` of csrc/surface_batch.h
     boxes: Tensor
     links: Tensor
     moments: Tensor
@@ -67,7 +68,7 @@ class SurfaceTable:
                 [begins["boxes"], begins["frames"], begins["leaf_first"], begins["triangles"]]
                 + [-1 if array is None else begins[name] for name, array in optional.items()]
                 + [0 if bvh.start_leaf is None else bvh.start_leaf.shape[0], SIGN_METHODS[sign], int(bvh.is_closed)]
-                + [_bits(number) for number in (bvh.scale, *bvh.center.tolist())]
+                + [_bits(number) for number in (bvh.scale, bvh.start_half_side, *bvh.center.tolist())]
             )
             for name, held in parts.items():
                 array = optional[name] if name in optional else getattr(bvh, name)

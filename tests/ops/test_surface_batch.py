@@ -23,7 +23,7 @@ def bvhs_on(device: torch.device) -> list[ops.SurfaceBVH]:
 
 def table_on(device: torch.device, start: bool = False) -> ops.SurfaceTable:
     bvhs = bvhs_on(device)
-    return ops.SurfaceTable.of([bvh.with_start() if start else bvh for bvh in bvhs], ["winding"] * len(bvhs))
+    return ops.SurfaceTable.of([ops.build_start_grid(bvh) if start else bvh for bvh in bvhs], ["winding"] * len(bvhs))
 
 
 @pytest.mark.parametrize("threads", [1, 2, 16])
@@ -133,7 +133,7 @@ def test_morton_order_is_a_short_walk(device, dtype):
 
 def test_order_changes_no_answer(device, monkeypatch):
     """The plain body, answering in an order handed to it as on a GPU, gives each point its own answer."""
-    points, bvh = around(MESHES[0], 700).to(device), bvh_of(MESHES[0], device).with_start()
+    points, bvh = around(MESHES[0], 700).to(device), ops.build_start_grid(bvh_of(MESHES[0], device))
     expected = ops.unsigned_distance(points, bvh)
     call = _native.call
 
