@@ -42,32 +42,34 @@ struct Bvh {
             m[2] * p.x + m[6] * p.y + m[10] * p.z};
   }
 
-  // Squared distance from a point to a child's box, both along the node's axes; see `cutoff` for its rounding. Squared
-  // in double, because a point at 1e30 must still find its answer.
-  PIM_HOST_DEVICE double box_distance_squared(int64_t node, int child, Vec3f p) const {
+  // Squared distance from a point to a child's box, both along the node's axes; see `cutoff` for its rounding.
+  PIM_HOST_DEVICE float box_distance_squared(int64_t node, int child, Vec3f p) const {
     const float* box = boxes + kBoxSize * kWidth * node + child;
     const float x = fmaxf(fmaxf(box[0 * kWidth] - p.x, p.x - box[3 * kWidth]), 0.0f);
     const float y = fmaxf(fmaxf(box[1 * kWidth] - p.y, p.y - box[4 * kWidth]), 0.0f);
     const float z = fmaxf(fmaxf(box[2 * kWidth] - p.z, p.z - box[5 * kWidth]), 0.0f);
-    return double(x) * x + double(y) * y + double(z) * z;
+    return x * x + y * y + z * z;
   }
 
-  // Calls at_triangle(slot) for the triangles of every leaf whose box may hold something nearer than `best()`.
+  // Calls at_triangle(slot) for the triangles of every leaf whose box may hold something nearer than `best()`, the
+  // squared distance found so far. Coordinates of p below 1e18, whose squares float32 holds.
   template <typename Best, typename AtTriangle>
   PIM_HOST_DEVICE void visit_nearest(Vec3f p, const Best& best, const AtTriangle& at_triangle) const {
     struct Waiting {
-      double distance_squared;
+      float distance_squared;
       int32_t link;
     } stack[kStackSize];
     const double off = rounding(largest_of(p));
+    float limit = float(cutoff(best(), off));
     int waiting = 0;
     stack[waiting++] = {0, 0};
     while (waiting > 0) {
       const Waiting top = stack[--waiting];
-      if (!(top.distance_squared < cutoff(best(), off))) continue;
+      if (!(top.distance_squared < limit)) continue;
       if (top.link < 0) {
         const int64_t leaf = ~top.link;
         for (int64_t slot = leaf_first[leaf]; slot < leaf_first[leaf + 1]; ++slot) at_triangle(slot);
+        limit = float(cutoff(best(), off));
         continue;
       }
       const Vec3f turned = along_axes(top.link, p);
@@ -75,8 +77,8 @@ struct Bvh {
       for (int child = 0; child < kWidth; ++child) {
         const int32_t link = links[kWidth * int64_t(top.link) + child];
         if (link == kNoChild) continue;
-        const double squared = box_distance_squared(top.link, child, turned);
-        if (!(squared < cutoff(best(), off))) continue;
+        const float squared = box_distance_squared(top.link, child, turned);
+        if (!(squared < limit)) continue;
         int place = waiting++;  // insertion keeps the nearest child on top
         for (; place > bottom && stack[place - 1].distance_squared < squared; --place) stack[place] = stack[place - 1];
         stack[place] = {squared, link};

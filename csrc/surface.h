@@ -138,9 +138,9 @@ struct SurfaceQuery {
         best_slot = triangle;
       }
     };
-    // So far away that float32 loses it, the whole mesh is one point, and the direction is enough.
+    // So far away that float32 loses its square, the whole mesh is one point, and the direction is enough.
     const double largest = fmax(fabs(p.x), fmax(fabs(p.y), fabs(p.z)));
-    const Vec3f near_p = Vec3f(largest > 1e30 ? (1e30 / largest) * p : p);
+    const Vec3f near_p = Vec3f(largest > 1e18 ? (1e18 / largest) * p : p);
     if (start.leaf != nullptr) {
       const int64_t leaf = start.leaf[start.cell(near_p)];
       for (int64_t slot = bvh.leaf_first[leaf]; slot < bvh.leaf_first[leaf + 1]; ++slot) at_triangle(slot);
