@@ -98,6 +98,14 @@ void winding_number(Array<const T> points, int64_t count, Array<const int32_t> l
 }
 
 template <typename T>
+void contains(Array<const T> points, int64_t count, Array<const int32_t> links, Array<const float> moments,
+              Array<const int32_t> leaf_first, Array<const float> frames, Array<const float> triangles,
+              Array<const double> center, double scale, bool plain, Array<bool> inside, Executor executor) {
+  const Bvh bvh = {nullptr, links, moments, leaf_first, frames, triangles, nullptr, center, scale};
+  run_contains(Contains<T>{points, bvh, inside}, count, plain, executor);
+}
+
+template <typename T>
 void surface_batch_query(Array<const T> points, int64_t batch, int64_t each, Array<const SurfaceEntry> entries,
                          Array<const float> boxes, Array<const int32_t> links, Array<const float> moments,
                          Array<const int32_t> leaf_first, Array<const float> frames, Array<const float> triangles,
@@ -258,6 +266,9 @@ void define_for_type(py::module_& m, const std::string& type) {
           "triangle_face", "center", "scale", "start_leaf", "start_distance", "start_resolution", "start_half_side",
           "pseudonormals", "sign_method", "inherit", "plain", "distance", "closest", "slot", "face", "barycentric",
           "executor"});
+  define(m, name("contains").c_str(), &contains<T>,
+         {"points", "count", "links", "moments", "leaf_first", "frames", "triangles", "center", "scale", "plain",
+          "inside", "executor"});
   define(m, name("surface_batch_query").c_str(), &surface_batch_query<T>,
          {"points", "batch", "each", "entries", "boxes", "links", "moments", "leaf_first", "frames", "triangles",
           "triangle_face", "start_leaf", "start_distance", "pseudonormals", "shapes", "with_sign", "distance",

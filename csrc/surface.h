@@ -80,6 +80,16 @@ struct WindingNumber {
   }
 };
 
+template <typename T>
+struct Contains {
+  const T* points;  // [N, 3] mesh units
+  Bvh bvh;
+  // outputs
+  bool* inside;  // [N]
+
+  PIM_HOST_DEVICE void operator()(int64_t i) const { inside[i] = is_inside(bvh, bvh.local(Vec3d(load3(points, i)))); }
+};
+
 // How the sign of a distance is found.
 enum class SignMethod : int {
   kNone = 0,          // distances are not signed

@@ -80,9 +80,22 @@ void run_winding_number(const WindingNumber<T>& query, int64_t count, bool plain
   });
 }
 
+template <typename T>
+void run_contains(const Contains<T>& query, int64_t count, bool plain, Executor executor) {
+  if (plain) return parallel_for(count, query, executor, 64);
+  in_chunks(query.points, count, executor, [&](const int32_t* order, int64_t begin, int64_t end) {
+#if defined(PIM_HAVE_AVX2)
+    if (have_avx2()) return avx2::answer_contains(query, order, begin, end);
+#endif
+    baseline::answer_contains(query, order, begin, end);
+  });
+}
+
 template void run_surface_query(const SurfaceQuery<float>&, int64_t, bool, Executor);
 template void run_surface_query(const SurfaceQuery<double>&, int64_t, bool, Executor);
 template void run_winding_number(const WindingNumber<float>&, int64_t, bool, Executor);
 template void run_winding_number(const WindingNumber<double>&, int64_t, bool, Executor);
+template void run_contains(const Contains<float>&, int64_t, bool, Executor);
+template void run_contains(const Contains<double>&, int64_t, bool, Executor);
 
 }  // namespace pyimplicit

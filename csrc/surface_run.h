@@ -20,6 +20,11 @@ void run_winding_number(const WindingNumber<T>& query, int64_t count, bool /*pla
 }
 
 template <typename T>
+void run_contains(const Contains<T>& query, int64_t count, bool /*plain*/, Executor executor) {
+  parallel_for(count, query, executor);
+}
+
+template <typename T>
 void run_surface_batch(const SurfaceBatchQuery<T>& query, int64_t batch, Executor executor) {
   parallel_for(batch * query.each, query, executor);
 }
@@ -33,6 +38,9 @@ void run_surface_query(const SurfaceQuery<T>& query, int64_t count, bool plain, 
 
 template <typename T>
 void run_winding_number(const WindingNumber<T>& query, int64_t count, bool plain, Executor executor);
+
+template <typename T>
+void run_contains(const Contains<T>& query, int64_t count, bool plain, Executor executor);
 
 // Whole rows to a thread where there are enough of them, else all threads to one row after the other.
 template <typename T>

@@ -181,15 +181,36 @@ void answer_queries(const SurfaceQuery<T>& query, const int32_t* order, int64_t 
   }
 }
 
-template <typename T>
-void answer_winding_numbers(const WindingNumber<T>& query, const int32_t* order, int64_t begin, int64_t end) {
+// Hands points order[begin] ... order[end - 1] over in groups that are looked at together, in coordinates of the
+// hierarchy, and tells where each one's answer belongs.
+template <typename T, typename Answer>
+void in_groups(const T* points, const Bvh& bvh, const int32_t* order, int64_t begin, int64_t end, const Answer& answer) {
   for (int64_t at = begin; at < end; at += kTogether) {
     const int count = int(std::min<int64_t>(kTogether, end - at));
-    Vec3f points[kTogether];
-    float winding[kTogether];
-    const auto index = [&](int k) { return order != nullptr ? int64_t(order[at + k]) : at + k; };
-    for (int k = 0; k < count; ++k) points[k] = Vec3f(query.bvh.local(Vec3d(load3(query.points, index(k)))));
-    winding_numbers(query.bvh, points, count, float(query.beta), winding);
-    for (int k = 0; k < count; ++k) query.winding_number[index(k)] = T(winding[k]);
+    Vec3f group[kTogether];
+    int64_t index[kTogether];
+    for (int k = 0; k < count; ++k) {
+      index[k] = order != nullptr ? int64_t(order[at + k]) : at + k;
+      group[k] = Vec3f(bvh.local(Vec3d(load3(points, index[k]))));
+    }
+    answer(group, index, count);
   }
+}
+
+template <typename T>
+void answer_winding_numbers(const WindingNumber<T>& query, const int32_t* order, int64_t begin, int64_t end) {
+  in_groups(query.points, query.bvh, order, begin, end, [&](const Vec3f* points, const int64_t* index, int count) {
+    float winding[kTogether];
+    winding_numbers(query.bvh, points, count, float(query.beta), winding);
+    for (int k = 0; k < count; ++k) query.winding_number[index[k]] = T(winding[k]);
+  });
+}
+
+template <typename T>
+void answer_contains(const Contains<T>& query, const int32_t* order, int64_t begin, int64_t end) {
+  in_groups(query.points, query.bvh, order, begin, end, [&](const Vec3f* points, const int64_t* index, int count) {
+    bool inside[kTogether];
+    find_inside(query.bvh, points, count, inside);
+    for (int k = 0; k < count; ++k) query.inside[index[k]] = inside[k];
+  });
 }

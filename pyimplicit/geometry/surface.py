@@ -185,11 +185,9 @@ class Surface:
             >>> surface.contains(torch.tensor([[0.1, 0.2, 0.2], [-0.5, 0.1, 0.1]]))
             tensor([ True, False])
         """
-        if check_choice("sign", sign, SIGNS) == "auto":
-            sign = self.sign_method
-        if sign == "winding":
-            return self.winding_number(points) > 0.5
-        return self.signed_distance(points.detach() if isinstance(points, Tensor) else points, sign) < 0
+        if check_choice("sign", sign, SIGNS) == "pseudonormal":
+            return self.signed_distance(points.detach() if isinstance(points, Tensor) else points, sign) < 0
+        return ops.contains(points, self.hierarchy)  # needs no distance, and is right for every mesh
 
     def cast_rays(self, origins: Tensor, directions: Tensor, *, any_hit: bool = False) -> RayHits:
         """Where each ray `origins` [N, 3] + t `directions` [N, 3] first meets the surface, from either side.

@@ -10,6 +10,7 @@ from pyimplicit.ops.start_grid import build_start_grid
 from pyimplicit.ops.surface import (
     ClosestPoint,
     closest_point,
+    contains,
     signed_distance,
     unsigned_distance,
     winding_number,
@@ -30,6 +31,7 @@ __all__ = [
     "build_start_grid",
     "cast_rays",
     "closest_point",
+    "contains",
     "distance_mask",
     "linear_weights",
     "normal",

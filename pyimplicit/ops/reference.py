@@ -133,6 +133,15 @@ def winding_number(
     return torch.cat(sums).to(points.dtype)
 
 
+def contains(
+    points: Tensor,  # [N, 3]
+    vertices: Tensor,  # [V, 3]
+    faces: Tensor,  # [F, 3]
+) -> Tensor:
+    """Twin of `pyimplicit.ops.contains`."""
+    return winding_number(points.double(), vertices, faces) > 0.5
+
+
 def _chunks(points: Tensor, others: Tensor) -> Sequence[Tensor]:
     return torch.split(points, max(1, PAIRS // len(others)))
 

@@ -160,10 +160,39 @@ def winding_number(
     points = check_points(points, bvh)
     if not beta >= 1:
         raise ValueError(f"beta: expected at least 1, got {beta}")
-    result: Tensor = _winding_number_op(
-        points, bvh.links, bvh.moments, bvh.leaf_first, bvh.frames, bvh.triangles, bvh.center, bvh.scale, float(beta)
-    )
+    result: Tensor = _winding_number_op(points, *(getattr(bvh, name) for name in _WINDING), float(beta))
     return result
+
+
+def contains(
+    points: Tensor,  # [N, 3]
+    bvh: SurfaceBVH,
+) -> Tensor:
+    """Whether the winding number around each point is above 0.5: inside, for any mesh.
+
+    Args:
+        points: As for `closest_point`.
+        bvh: The prepared surface.
+
+    Returns:
+        [N] bool. A point on the surface, as far as float32 can tell, may be called either.
+
+    Raises:
+        TypeError: As `closest_point`.
+        ValueError: As `closest_point`.
+
+    Source:
+        Jacobson, Kavan, Sorkine-Hornung, "Robust Inside-Outside Segmentation using Generalized Winding Numbers", 2013.
+
+    Example:
+        >>> from pyimplicit.ops import build_bvh
+        >>> corners = torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]])
+        >>> bvh = build_bvh(corners, torch.tensor([[0, 2, 1], [0, 1, 3], [1, 2, 3], [0, 3, 2]]))
+        >>> contains(torch.tensor([[0.1, 0.2, 0.2], [-0.5, 0.1, 0.1]]), bvh)
+        tensor([ True, False])
+    """
+    inside: Tensor = _contains_op(check_points(points, bvh).detach(), *(getattr(bvh, name) for name in _WINDING))
+    return inside
 
 
 def check_points(points: Tensor, bvh: SurfaceBVH) -> Tensor:
@@ -313,32 +342,45 @@ _distance_op = register(
 )
 
 
-def _winding_number_kernel(
-    points: Tensor,
-    links: Tensor,
-    moments: Tensor,
-    leaf_first: Tensor,
-    frames: Tensor,
-    triangles: Tensor,
-    center: Tensor,
-    scale: float,
-    beta: float,
-) -> Tensor:
+_WINDING = ("links", "moments", "leaf_first", "frames", "triangles", "center", "scale")
+_WINDING_SCHEMA = (
+    "Tensor points, Tensor links, Tensor moments, Tensor leaf_first, Tensor frames, Tensor triangles, Tensor center,"
+    " float scale"
+)
+
+
+def _winding_number_kernel(points: Tensor, *rest: Any) -> Tensor:
+    *hierarchy, beta = rest
     out = points.new_empty(points.shape[0])
     _native.call(
-        "winding_number", points.device, points.dtype, points=points, count=points.shape[0], links=links,
-        moments=moments, leaf_first=leaf_first, frames=frames, triangles=triangles, center=center, scale=scale,
-        beta=beta, plain=False, out=out,
+        "winding_number", points.device, points.dtype, points=points, count=points.shape[0],
+        **dict(zip(_WINDING, hierarchy, strict=True)), beta=beta, plain=False, out=out,
     )  # fmt: skip
     return out
 
 
 _winding_number_op = register(
     "winding_number",
-    "(Tensor points, Tensor links, Tensor moments, Tensor leaf_first, Tensor frames, Tensor triangles, Tensor center,"
-    " float scale, float beta) -> Tensor",
+    f"({_WINDING_SCHEMA}, float beta) -> Tensor",
     _winding_number_kernel,
     lambda points, *_: points.new_empty(points.shape[0]),
     no_derivative("winding_number", "cannot be differentiated"),
     lambda ctx, inputs, output: None,
+)
+
+
+def _contains_kernel(points: Tensor, *hierarchy: Any) -> Tensor:
+    inside = points.new_empty(points.shape[0], dtype=torch.bool)
+    _native.call(
+        "contains", points.device, points.dtype, points=points, count=points.shape[0],
+        **dict(zip(_WINDING, hierarchy, strict=True)), plain=False, inside=inside,
+    )  # fmt: skip
+    return inside
+
+
+_contains_op = register(
+    "contains",
+    f"({_WINDING_SCHEMA}) -> Tensor",
+    _contains_kernel,
+    lambda points, *_: points.new_empty(points.shape[0], dtype=torch.bool),
 )

@@ -72,6 +72,7 @@ def calls(device: torch.device) -> dict[str, Callable[[], Any]]:
         "unsigned_distance": lambda: ops.unsigned_distance(points.detach(), bvh),
         "signed_distance": signed,
         "winding_number": lambda: ops.winding_number(points.detach(), bvh),
+        "contains": lambda: ops.contains(points.detach(), bvh),
         "batch_closest_point": batch_closest,
         "batch_distance": batch_distance,
         "cast_rays": lambda: _ray_tensors(ops.cast_rays(points.detach(), 1 + points.detach(), bvh)),

@@ -222,6 +222,20 @@ def test_winding_number_counts_bodies(device):
         assert float(ops.winding_number(middle, bvh_of(mesh, device))) == pytest.approx(expected, abs=0.01)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@every_mesh
+def test_contains_equals_twin(device, dtype, mesh):
+    """On any mesh, also where the winding number is close to a half: there it is looked at again."""
+    points = around(mesh, 1500, dtype=dtype)
+    expected = reference.winding_number(points.double(), *mesh)
+    clear = (reference.unsigned_distance(points.double(), *mesh) > 1e-6 * diagonal(mesh)) & (
+        (expected - 0.5).abs() > 1e-3
+    )
+    found = ops.contains(points.to(device), bvh_of(mesh, device)).cpu()
+    assert found.dtype == torch.bool
+    assert torch.equal(found[clear], (expected > 0.5)[clear])
+
+
 # ---- signed distance
 
 
@@ -382,6 +396,7 @@ def test_points_on_another_device_are_refused():
 def test_specialised_kernels_equal_plain_ones(monkeypatch, mesh):
     points, bvh = around(mesh, 1000), bvh_of(mesh)
     fast = ops.closest_point(points, bvh), ops.winding_number(points, bvh), ops.signed_distance(points, bvh, "winding")
+    inside = ops.contains(points, bvh)
     call = _native.call
 
     def plain_call(kernel: str, *arguments: Any, **keywords: Any) -> None:
@@ -393,3 +408,5 @@ def test_specialised_kernels_equal_plain_ones(monkeypatch, mesh):
     torch.testing.assert_close(fast[0].distance, plain[0].distance, rtol=0, atol=1e-6 * size)
     torch.testing.assert_close(fast[1], plain[1], rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(fast[2], plain[2], rtol=0, atol=3e-6 * size)
+    clear = (plain[1] - 0.5).abs() > 5e-3
+    assert torch.equal(inside[clear], ops.contains(points, bvh)[clear])
