@@ -58,14 +58,14 @@ namespace pyimplicit {
 
 namespace py = pybind11;
 
-template <typename... Arguments, std::size_t... I>
-void define(py::module_& module, const char* name, void (*function)(Arguments...),
+template <typename Result, typename... Arguments, std::size_t... I>
+void define(py::module_& module, const char* name, Result (*function)(Arguments...),
             const std::array<const char*, sizeof...(Arguments)>& names, std::index_sequence<I...>) {
   module.def(name, function, py::kw_only(), py::arg(names[I])..., py::call_guard<py::gil_scoped_release>());
 }
 
-template <typename... Arguments>
-void define(py::module_& module, const char* name, void (*function)(Arguments...),
+template <typename Result, typename... Arguments>
+void define(py::module_& module, const char* name, Result (*function)(Arguments...),
             const std::array<const char*, sizeof...(Arguments)>& names) {
   define(module, name, function, names, std::index_sequence_for<Arguments...>{});
 }

@@ -15,8 +15,8 @@ void gather_corners_binding(Array<const T> vertices, Array<const int32_t> faces,
 }
 
 template <typename T, typename Bits>
-void largest_magnitude_binding(Array<const T> values, int64_t count, Array<double> largest, Executor executor) {
-  largest_magnitude<T, Bits>(values, count, largest, executor);
+double largest_magnitude_binding(Array<const T> values, int64_t count, Executor executor) {
+  return largest_magnitude<T, Bits>(values, count, executor);
 }
 
 // Fills the arrays of a built hierarchy.
@@ -34,10 +34,8 @@ PYBIND11_MODULE(_cpu, m, pybind11::mod_gil_not_used()) {
          {"vertices", "faces", "count", "center", "scale", "corners", "executor"});
   define(m, "gather_corners_float64", &gather_corners_binding<double>,
          {"vertices", "faces", "count", "center", "scale", "corners", "executor"});
-  define(m, "largest_magnitude_float32", &largest_magnitude_binding<float, int32_t>,
-         {"values", "count", "largest", "executor"});
-  define(m, "largest_magnitude_float64", &largest_magnitude_binding<double, int64_t>,
-         {"values", "count", "largest", "executor"});
+  define(m, "largest_magnitude_float32", &largest_magnitude_binding<float, int32_t>, {"values", "count", "executor"});
+  define(m, "largest_magnitude_float64", &largest_magnitude_binding<double, int64_t>, {"values", "count", "executor"});
   // Alive only while a hierarchy is built: Python asks the sizes, allocates, and has the arrays filled.
   py::class_<build::BvhBuilder>(m, "BvhBuilder")
       .def(py::init([](Array<const float> triangles, int64_t count, Executor executor) {

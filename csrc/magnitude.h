@@ -12,9 +12,9 @@
 
 namespace pyimplicit {
 
-// Puts the largest magnitude of `values` [count] into `largest` [1]; infinite or NaN if a value is. 0 for no values.
+// The largest magnitude of `values` [count]; infinite or NaN if a value is. 0 for no values.
 template <typename T, typename Bits>
-void largest_magnitude(const T* values, int64_t count, double* largest, Executor executor) {
+double largest_magnitude(const T* values, int64_t count, Executor executor) {
   constexpr int64_t kBlock = 65536;
   const int64_t blocks = (count + kBlock - 1) / kBlock;
   std::vector<Bits> of_block(blocks, 0);
@@ -36,7 +36,7 @@ void largest_magnitude(const T* values, int64_t count, double* largest, Executor
   for (const Bits bits : of_block) most = std::max(most, bits);
   T value;
   std::memcpy(&value, &most, sizeof value);
-  *largest = double(value);
+  return double(value);
 }
 
 }  // namespace pyimplicit

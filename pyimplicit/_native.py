@@ -90,9 +90,9 @@ def call(kernel: str, device: torch.device, dtype: torch.dtype | None = None, **
 
 def largest_magnitude(values: Tensor) -> float:
     """Largest magnitude of a contiguous float32 or float64 CPU tensor; infinite or NaN if one of its values is."""
-    largest = torch.empty(1, dtype=torch.float64)
-    call("largest_magnitude", values.device, values.dtype, values=values, count=values.numel(), largest=largest)
-    return largest.item()
+    kernel = _cpu.largest_magnitude_float32 if values.dtype == torch.float32 else _cpu.largest_magnitude_float64
+    largest: float = kernel(values=values.data_ptr(), count=values.numel(), executor=(-1, torch.get_num_threads()))
+    return largest
 
 
 def build_bvh(triangles: Tensor) -> dict[str, Tensor]:
