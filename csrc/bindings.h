@@ -11,6 +11,7 @@
 #include "interpolation.h"
 #include "linear_weights.h"
 #include "morton.h"
+#include "overlap.h"
 #include "parallel.h"
 #include "random.h"
 #include "rays.h"
@@ -78,7 +79,7 @@ void surface_query(Array<const T> points, int64_t count, Array<const int64_t> or
                    Array<const float> frames, Array<const float> triangles, Array<const int32_t> triangle_face,
                    Array<const double> center, double scale, Array<const int32_t> start_leaf,
                    Array<const float> start_distance, int start_resolution, double start_half_side,
-                   Array<const float> pseudonormals, int sign_method, bool inherit,
+                   Array<const int32_t> pseudonormals, int sign_method, bool inherit,
                    bool plain, Array<T> distance, Array<T> closest, Array<int32_t> slot, Array<int64_t> face,
                    Array<T> barycentric, Executor executor) {
   const Bvh bvh = {boxes, links, moments, leaf_first, frames, triangles, triangle_face, center, scale};
@@ -110,7 +111,7 @@ void surface_batch_query(Array<const T> points, int64_t batch, int64_t each, Arr
                          Array<const float> boxes, Array<const int32_t> links, Array<const float> moments,
                          Array<const int32_t> leaf_first, Array<const float> frames, Array<const float> triangles,
                          Array<const int32_t> triangle_face, Array<const int32_t> start_leaf,
-                         Array<const float> start_distance, Array<const float> pseudonormals,
+                         Array<const float> start_distance, Array<const int32_t> pseudonormals,
                          Array<const int64_t> shapes, bool with_sign, Array<T> distance, Array<T> closest,
                          Array<int32_t> slot, Array<int64_t> face, Array<T> barycentric, Executor executor) {
   const SurfaceTable table = {entries,   boxes,         links,      moments,        leaf_first,   frames,
@@ -131,6 +132,24 @@ inline void gather_batch_corners(Array<const SurfaceEntry> entries, Array<const 
 template <typename T>
 void morton_keys(Array<const T> points, int64_t count, Array<const T> box, Array<int32_t> keys, Executor executor) {
   parallel_for(count, MortonKeys<T>{points, box, keys}, executor, 8192);
+}
+
+// ---- overlap.h
+
+inline void find_overlap(Array<const float> boxes, Array<const int32_t> links, int64_t nodes,
+                         Array<const int32_t> leaf_first, Array<const float> triangles, Array<const int32_t> vertex,
+                         double reach, double rounding, Array<uint8_t> crossed, Array<uint8_t> close,
+                         Array<uint8_t> gave_up, Executor executor) {
+  const Bvh bvh = {boxes, links, nullptr, leaf_first, nullptr, triangles, nullptr, nullptr, 1};
+  parallel_for(nodes, FindOverlap{bvh, vertex, reach, rounding, crossed, close, gave_up}, executor, 16);
+}
+
+inline void winding_at_faces(Array<const int32_t> slots, int64_t count, Array<const int32_t> links,
+                             Array<const float> moments, Array<const int32_t> leaf_first,
+                             Array<const float> triangles, double beta, Array<double> winding_number,
+                             Executor executor) {
+  const Bvh bvh = {nullptr, links, moments, leaf_first, nullptr, triangles, nullptr, nullptr, 1};
+  parallel_for(count, WindingAtFaces{slots, bvh, beta, winding_number}, executor, 1);
 }
 
 // ---- rays.h
@@ -312,6 +331,11 @@ inline void define_kernels(py::module_& m) {
           "chosen", "executor"});
   define(m, "gather_batch_corners", &gather_batch_corners,
          {"entries", "triangles", "shapes", "slot", "batch", "each", "corners", "executor"});
+  define(m, "find_overlap", &find_overlap,
+         {"boxes", "links", "nodes", "leaf_first", "triangles", "vertex", "reach", "rounding", "crossed", "close",
+          "gave_up", "executor"});
+  define(m, "winding_at_faces", &winding_at_faces,
+         {"slots", "count", "links", "moments", "leaf_first", "triangles", "beta", "winding_number", "executor"});
   define(m, "choose_with_replacement", &choose_with_replacement,
          {"cumulative", "candidates", "count", "seed", "shape", "step", "purpose", "chosen", "executor"});
 }

@@ -5,6 +5,8 @@
 #include "bvh_build.h"
 #include "corners.h"
 #include "magnitude.h"
+#include "pseudonormal_build.h"
+#include "topology.h"
 
 namespace pyimplicit {
 
@@ -25,6 +27,38 @@ void write_bvh(const build::BvhBuilder& builder, Array<float> boxes, Array<int32
   builder.write(boxes, links, moments, leaf_first, frames, sorted, order);
 }
 
+// Sizes that are known only afterwards go to arrays of one number or more.
+void weld_corners(Array<const float> corners, int64_t count, Array<int32_t> vertex, Array<int32_t> first,
+                  Array<int64_t> vertices, Executor) {
+  *vertices.data = topology::weld_corners(corners, count, vertex, first);
+}
+
+void match_edges(Array<const int32_t> faces, int64_t count, int64_t vertices, Array<int32_t> ring,
+                 Array<int64_t> counts, Executor executor) {
+  topology::EdgeMatcher(faces, count, vertices).match(ring, counts, executor);
+}
+
+void label_bodies(Array<const int32_t> ring, int64_t count, Array<const uint8_t> blocked, Array<int32_t> body,
+                  Array<int64_t> bodies, Executor) {
+  *bodies.data = topology::label_bodies(ring, count, blocked, body);
+}
+
+void measure_bodies(Array<const float> corners, Array<const int32_t> body, int64_t count, int64_t bodies,
+                    Array<int32_t> largest, Array<int32_t> faces, Executor) {
+  topology::measure_bodies(corners, body, count, bodies, largest, faces);
+}
+
+void measure_faces(Array<const float> vertices, Array<const int32_t> faces, int64_t count, double x, double y,
+                   double z, Array<double> area, Array<double> volume, Executor executor) {
+  parallel_for(count, topology::MeasureFaces{vertices, faces, {x, y, z}, area, volume}, executor, 4096);
+}
+
+void build_pseudonormals(Array<const float> corners, Array<const int32_t> vertex, Array<const int32_t> ring,
+                         int64_t count, int64_t vertices, Array<int32_t> packed, Array<float> sums,
+                         Array<uint8_t> crossed, Array<uint8_t> close, Executor executor) {
+  topology::PseudonormalBuilder(corners, vertex, ring, count, vertices, executor).build(packed, sums, crossed, close);
+}
+
 }  // namespace pyimplicit
 
 PYBIND11_MODULE(_cpu, m, pybind11::mod_gil_not_used()) {
@@ -36,6 +70,15 @@ PYBIND11_MODULE(_cpu, m, pybind11::mod_gil_not_used()) {
          {"vertices", "faces", "count", "center", "scale", "corners", "executor"});
   define(m, "largest_magnitude_float32", &largest_magnitude_binding<float, int32_t>, {"values", "count", "executor"});
   define(m, "largest_magnitude_float64", &largest_magnitude_binding<double, int64_t>, {"values", "count", "executor"});
+  define(m, "weld_corners", &weld_corners, {"corners", "count", "vertex", "first", "vertices", "executor"});
+  define(m, "match_edges", &match_edges, {"faces", "count", "vertices", "ring", "counts", "executor"});
+  define(m, "label_bodies", &label_bodies, {"ring", "count", "blocked", "body", "bodies", "executor"});
+  define(m, "measure_bodies", &measure_bodies,
+         {"corners", "body", "count", "bodies", "largest", "faces", "executor"});
+  define(m, "measure_faces", &measure_faces,
+         {"vertices", "faces", "count", "x", "y", "z", "area", "volume", "executor"});
+  define(m, "build_pseudonormals", &build_pseudonormals,
+         {"corners", "vertex", "ring", "count", "vertices", "packed", "sums", "crossed", "close", "executor"});
   // Alive only while a hierarchy is built: Python asks the sizes, allocates, and has the arrays filled.
   py::class_<build::BvhBuilder>(m, "BvhBuilder")
       .def(py::init([](Array<const float> triangles, int64_t count, Executor executor) {

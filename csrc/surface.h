@@ -3,14 +3,16 @@
 #pragma once
 
 #include "bvh.h"
+#include "pseudonormal.h"
 #include "start_grid.h"
 
 namespace pyimplicit {
 
 // Generalised winding number: 1 inside, 0 outside a closed mesh, in between where the mesh is open.
-// A node farther away than `beta` times its radius is replaced by its first two moments.
+// A node farther away than `beta` times its radius is replaced by its first two moments. Without the triangle at slot
+// `without`, if that is not negative.
 // Source: Barill et al., "Fast Winding Numbers for Soups and Clouds", SIGGRAPH 2018, section 3.
-PIM_HOST_DEVICE inline double winding_number_at(const Bvh& bvh, Vec3d p, double beta) {
+PIM_HOST_DEVICE inline double winding_number_at(const Bvh& bvh, Vec3d p, double beta, int64_t without = -1) {
   constexpr double kInverseFullAngle = 0.079577471545947667884;  // 1 / (4 pi)
   double sum = 0;  // steradians
   int32_t stack[kStackSize];
@@ -36,6 +38,7 @@ PIM_HOST_DEVICE inline double winding_number_at(const Bvh& bvh, Vec3d p, double 
         stack[waiting++] = link;
       } else {
         for (int64_t slot = bvh.leaf_first[~link]; slot < bvh.leaf_first[~link + 1]; ++slot) {
+          if (slot == without) continue;
           sum += solid_angle(bvh.corner(slot, 0) - p, bvh.corner(slot, 1) - p, bvh.corner(slot, 2) - p);
         }
       }
@@ -105,7 +108,7 @@ struct SurfaceQuery {
   Bvh bvh;
   StartGrid start;
   SignMethod sign_method;
-  const float* pseudonormals;  // [F, 7, 3] by leaf slot and Feature, for kPseudonormal
+  const int32_t* pseudonormals;  // [F, 6] by leaf slot, packed as in pseudonormal.h, for kPseudonormal
   bool inherit;                // whether the surface is closed, so that the sign changes only across it
   // outputs
   T* distance;     // [N] mesh units, negative inside if signed
@@ -124,9 +127,8 @@ struct SurfaceQuery {
     double sign = 1;
     if (sign_method == SignMethod::kPseudonormal && best_slot >= 0) {
       sign = sign_from_pseudonormal(p, best, best_slot);
-    } else if (sign_method == SignMethod::kWinding) {
-      sign = is_inside(bvh, p) ? -1 : 1;
     }
+    if (sign == 0 || sign_method == SignMethod::kWinding) sign = is_inside(bvh, p) ? -1 : 1;
     distance[i] = best_slot < 0 ? T(NAN) : T(sign * std::sqrt(best.distance_squared) / bvh.scale);
     if (closest == nullptr) return;
     slot[i] = int32_t(best_slot);
@@ -158,13 +160,27 @@ struct SurfaceQuery {
     bvh.visit_nearest(near_p, [&] { return best.distance_squared; }, at_triangle);
   }
 
+  // 1 outside, -1 inside, or 0 where rounding could take one for the other: the winding number knows.
   // Source: Baerentzen and Aanaes, "Signed Distance Computation Using the Angle Weighted Pseudonormal", 2005.
   PIM_HOST_DEVICE double sign_from_pseudonormal(Vec3d p, const TrianglePoint& nearest, int64_t nearest_slot) const {
-    // Beyond the box around a closed mesh is outside; very far away, where rounding makes all triangles equally near,
-    // only that tells.
+    // Beyond the box around a closed mesh is outside; from far away, where rounding makes all triangles equally near, and
+    // one side of a thin sheet like the other, only that tells.
     if (fmax(fabs(p.x), fmax(fabs(p.y), fabs(p.z))) > 1) return 1;
-    const Vec3d normal = Vec3d(load3(pseudonormals, 7 * nearest_slot + nearest.feature));
-    return dot(p - nearest.point, normal) < 0 ? -1 : 1;
+    const int32_t* packed = pseudonormals + kPacked * nearest_slot;
+    if (nearest.feature == kFace) {
+      if (packed[0] == kUnsure) return 0;
+      const Vec3d a = bvh.corner(nearest_slot, 0);
+      const Vec3d normal = cross(bvh.corner(nearest_slot, 1) - a, bvh.corner(nearest_slot, 2) - a);
+      return dot(p - a, normal) < 0 ? -1 : 1;
+    }
+    const int32_t of_feature = packed[nearest.feature - 1];
+    if (of_feature == kUnsure) return 0;
+    const double along = dot(p - nearest.point, unpack_direction(of_feature));
+    // A search may end up to kNearest beyond the nearest point, and so as much to its side as this leaves room for.
+    constexpr double kNearest = 5e-7;
+    const double squared = nearest.distance_squared, room = 2 * kNearest * std::sqrt(squared);
+    if (!(along * along > fmax(room, kPackingError * kPackingError * squared))) return 0;
+    return along < 0 ? -1 : 1;
   }
 };
 

@@ -28,7 +28,7 @@ struct SurfaceTable {
   const int32_t* triangle_face;
   const int32_t* start_leaf;
   const float* start_distance;
-  const float* pseudonormals;
+  const int32_t* pseudonormals;
 
   PIM_HOST_DEVICE Bvh bvh(const SurfaceEntry& e) const {
     return {boxes + kBoxSize * kWidth * e.node,
@@ -73,7 +73,7 @@ struct SurfaceBatchQuery {
             table.bvh(e),
             table.start(e, with_sign),
             with_sign ? SignMethod(int(e.sign_method)) : SignMethod::kNone,
-            e.pseudonormal < 0 ? nullptr : table.pseudonormals + 21 * e.pseudonormal,
+            e.pseudonormal < 0 ? nullptr : table.pseudonormals + kPacked * e.pseudonormal,
             e.inherit != 0,
             distance + first,
             full ? closest + 3 * first : nullptr,

@@ -144,10 +144,10 @@ struct QueryRun {
       if (query.sign_method == SignMethod::kPseudonormal) {
         find_exact(one, searches[k]);
         one.sign = query.sign_from_pseudonormal(one.point, one.exact.found, one.exact.slot);
-      } else {
-        points[left] = searches[k].point;
-        open[left++] = k;
+        if (one.sign != 0) continue;
       }
+      points[left] = searches[k].point;
+      open[left++] = k;
     }
     bool inside[kTogether];
     if (left > 0) find_inside(query.bvh, points, left, inside);

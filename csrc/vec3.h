@@ -50,6 +50,17 @@ PIM_HOST_DEVICE inline T length(Vec3<T> a) {
   return std::sqrt(dot(a, a));
 }
 
+// One instruction each; fmin and fmax, which must look for NaN, are calls.
+template <typename T>
+PIM_HOST_DEVICE inline T smaller(T a, T b) {
+  return a < b ? a : b;
+}
+
+template <typename T>
+PIM_HOST_DEVICE inline T larger(T a, T b) {
+  return a > b ? a : b;
+}
+
 // The i-th triple of a packed [*, 3] array.
 template <typename T>
 PIM_HOST_DEVICE inline Vec3<T> load3(const T* values, int64_t i) {

@@ -11,18 +11,17 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from pyimplicit.checks import check_positive
 from pyimplicit.errors import MeshError
+from pyimplicit.ops.topology import MOST_FACES, label_bodies, match_edges, measure_faces, weld_corners
 
 LONGEST_SIDE = 1.0
 """Longest side of the bounding box of a normalised mesh, in mesh units: it then just fits the cube [-0.5, 0.5]^3."""
 
 MAX_COUNT = 2**31 - 1
-"""Most vertices or faces of a mesh: indices are int32."""
+"""Most vertices of a mesh: indices are int32."""
 
 DEGENERATE_AREA = 1e-12
 """A face with less area than this, in units of the squared bounding-box diagonal, counts as degenerate. It is the area
@@ -58,9 +57,10 @@ class Mesh:
         indices = _as_array("faces", faces, np.integer, "integers", (1, 2, 4, 8))
         if not len(corners) or not len(indices):
             raise MeshError(f"empty mesh: expected vertices and faces, got {len(corners)} and {len(indices)}")
-        if max(len(corners), len(indices)) > MAX_COUNT:
+        if len(corners) > MAX_COUNT or len(indices) > MOST_FACES:
             raise MeshError(
-                f"mesh too large: {len(corners)} vertices and {len(indices)} faces, at most {MAX_COUNT} each"
+                f"mesh too large: expected at most {MAX_COUNT} vertices and {MOST_FACES} faces, got {len(corners)} and"
+                f" {len(indices)}"
             )
         with np.errstate(over="ignore"):
             rounded = corners.astype(np.float32, order="C")
@@ -81,7 +81,7 @@ class Mesh:
     @property
     def bounds(self) -> Tensor:
         """Lowest and highest corner of the vertices that faces use, [2, 3] float32."""
-        used = self.vertices[torch.from_numpy(np.unique(self.faces.numpy()))]
+        used = self.vertices[_is_used(self)]
         return torch.stack([used.amin(dim=0), used.amax(dim=0)])
 
 
@@ -158,35 +158,26 @@ def inspect_mesh(mesh: Mesh) -> MeshReport:
         >>> report.is_solid, round(report.volume, 4)
         (True, 0.1667)
     """
-    faces = check_mesh(mesh).faces.numpy()
+    edges = match_edges(check_mesh(mesh).faces, len(mesh.vertices))
+    bodies = label_bodies(edges.ring)[1]
     low, high = mesh.bounds.double().numpy()
-    a, b, c = mesh.vertices.double().numpy()[faces.T]
-    areas = np.linalg.norm(np.cross(b - a, c - a), axis=1) / 2
-    body = face_components(mesh)
-    repeats = _names_vertex_twice(faces)
-    degenerate = repeats | (areas <= DEGENERATE_AREA * float(((high - low) ** 2).sum()))
-
-    forward, backward = _edge_uses(faces[~repeats])
-    uses = forward + backward
-    # Of an odd number of faces one is left over; all others must pair up against each other.
-    inconsistent = np.abs(forward - backward) > uses % 2
-    triples = np.sort(faces, axis=1)
-    triples = triples[np.lexsort(triples.T)]
+    areas, volumes = _measure(mesh)
+    smallest = DEGENERATE_AREA * float(((high - low) ** 2).sum())
     return MeshReport(
         vertices=len(mesh.vertices),
-        faces=len(faces),
-        boundary_edges=int((uses == 1).sum()),
-        non_manifold_edges=int((uses > 2).sum()),
-        inconsistent_edges=int(inconsistent.sum()),
-        components=int(body.max()) + 1,
-        degenerate_faces=int(degenerate.sum()),
-        duplicate_faces=int((triples[1:] == triples[:-1]).all(axis=1).sum()),
-        unreferenced_vertices=len(mesh.vertices) - len(np.unique(faces)),
+        faces=len(mesh.faces),
+        boundary_edges=edges.boundary,
+        non_manifold_edges=edges.non_manifold,
+        inconsistent_edges=edges.inconsistent,
+        components=bodies,
+        degenerate_faces=int((_names_vertex_twice(mesh.faces.numpy()) | (areas <= smallest)).sum()),
+        duplicate_faces=edges.duplicate_faces,
+        unreferenced_vertices=len(mesh.vertices) - int(_is_used(mesh).sum()),
         bounds=(tuple(low.tolist()), tuple(high.tolist())),
         area=float(areas.sum()),
-        volume=float(body_volumes(mesh, body).sum()),
-        is_closed=bool(len(uses)) and not bool((uses % 2).any()),
-        is_oriented=not bool(inconsistent.any()),
+        volume=float(volumes.sum()),
+        is_closed=edges.is_closed,
+        is_oriented=edges.is_oriented,
     )
 
 
@@ -203,18 +194,9 @@ def face_components(mesh: Mesh) -> NDArray[np.int64]:
         >>> face_components(Mesh(np.eye(4)[:, :3], np.array([[0, 1, 2], [2, 1, 3]])))
         array([0, 0])
     """
-    faces = check_mesh(mesh).faces.numpy()
-    keys = _edge_keys(faces)
-    order = np.argsort(keys, kind="stable")
-    same = keys[order[1:]] == keys[order[:-1]]
-    face_of = order % len(faces)
-    one, other = face_of[:-1][same], face_of[1:][same]
-    graph = coo_matrix((np.ones(len(one), dtype=np.int8), (one, other)), shape=(len(faces),) * 2)
-    labels: NDArray[Any] = connected_components(graph, directed=False)[1]
-    _, first, labels = np.unique(labels, return_index=True, return_inverse=True)
-    rank = np.empty(len(first), dtype=np.int64)
-    rank[np.argsort(first)] = np.arange(len(first))
-    return rank[labels]
+    edges = match_edges(check_mesh(mesh).faces, len(mesh.vertices))
+    labels: NDArray[np.int64] = label_bodies(edges.ring)[0].long().numpy()
+    return labels
 
 
 def body_volumes(
@@ -236,11 +218,7 @@ def body_volumes(
         >>> body_volumes(mesh, face_components(mesh)).round(4)
         array([0.1667])
     """
-    low, high = check_mesh(mesh).bounds.double().numpy()
-    # Relative to the centre, in double: the volume of a mesh far from the origin keeps its digits.
-    a, b, c = (mesh.vertices.double().numpy() - (low + high) / 2)[mesh.faces.numpy().T]
-    sixfold: NDArray[np.float64] = np.einsum("ij,ij->i", np.cross(a, b), c)
-    volumes: NDArray[Any] = np.bincount(body, weights=sixfold / 6)
+    volumes: NDArray[Any] = np.bincount(body, weights=_measure(check_mesh(mesh))[1])
     return volumes
 
 
@@ -272,18 +250,9 @@ def merge_vertices(mesh: Mesh) -> Mesh:
         >>> merge_vertices(Mesh(corners, np.arange(6).reshape(2, 3))).faces.tolist()
         [[0, 1, 2], [1, 3, 2]]
     """
-    corners = check_mesh(mesh).vertices.numpy() + np.float32(0)  # -0.0 becomes 0.0
-    order = np.lexsort(corners.T)
-    is_new = np.ones(len(corners), dtype=bool)
-    is_new[1:] = (corners[order[1:]] != corners[order[:-1]]).any(axis=1)
-    position = np.empty(len(corners), dtype=np.int64)  # [V], equal where the vertices are
-    position[order] = np.cumsum(is_new) - 1
-    used, first, renumbered = np.unique(position[mesh.faces.numpy()], return_index=True, return_inverse=True)
-    rank = np.empty(len(used), dtype=np.int64)
-    rank[np.argsort(first)] = np.arange(len(used))
-    vertices = np.empty((len(used), 3), dtype=np.float32)
-    vertices[rank] = corners[order[is_new]][used]
-    return Mesh(vertices, rank[renumbered.reshape(-1, 3)])
+    corners = check_mesh(mesh).vertices[mesh.faces.reshape(-1)]  # [3 F, 3]
+    vertex, first = weld_corners(corners)
+    return Mesh(corners[first] + 0.0, vertex.reshape(-1, 3))  # -0.0 becomes 0.0
 
 
 def flip_faces(mesh: Mesh) -> Mesh:
@@ -357,16 +326,16 @@ def _names_vertex_twice(faces: NDArray[np.int32]) -> NDArray[np.bool_]:
     return same
 
 
-def _edge_keys(faces: NDArray[np.int32]) -> NDArray[np.int64]:
-    """One number per undirected edge, [3 F]: first the edges 0-1 of all faces, then 1-2, then 2-0."""
-    start = faces.T.reshape(-1).astype(np.int64)
-    end = faces[:, [1, 2, 0]].T.reshape(-1).astype(np.int64)
-    return (np.minimum(start, end) << 32) | np.maximum(start, end)
+def _is_used(mesh: Mesh) -> Tensor:
+    """Whether some face names each vertex, [V] bool."""
+    used = torch.zeros(len(mesh.vertices), dtype=torch.bool)
+    used[mesh.faces.reshape(-1)] = True
+    return used
 
 
-def _edge_uses(faces: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """For each distinct edge, how many faces run along it from its lower to its higher vertex, and how many back."""
-    _, edge = np.unique(_edge_keys(faces), return_inverse=True)
-    forward = (faces < faces[:, [1, 2, 0]]).T.reshape(-1)
-    count = int(edge.max()) + 1 if len(edge) else 0
-    return np.bincount(edge[forward], minlength=count), np.bincount(edge[~forward], minlength=count)
+def _measure(mesh: Mesh) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Areas of the faces, and signed volumes that add up to that of a closed mesh, [F] each."""
+    # From the mesh's middle: the volume of one far from the origin keeps its digits.
+    x, y, z = mesh.bounds.double().mean(dim=0).tolist()
+    areas, volumes = measure_faces(mesh.vertices, mesh.faces, (x, y, z))
+    return areas.numpy(), volumes.numpy()

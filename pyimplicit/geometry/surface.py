@@ -12,7 +12,7 @@ from torch import Tensor
 from pyimplicit import ops
 from pyimplicit.checks import check_choice
 from pyimplicit.geometry.mesh import Mesh, MeshReport, inspect_mesh, merge_vertices
-from pyimplicit.geometry.pseudonormals import angle_weighted_pseudonormals
+from pyimplicit.geometry.signs import SurfaceSigns, find_signs
 from pyimplicit.ops import ClosestPoint, RandomStream, RayHits, SurfaceBVH
 from pyimplicit.ops.start_grid import start_resolution
 
@@ -78,22 +78,26 @@ class Surface:
         """What `inspect_mesh` says of the mesh once vertices at the same position count as one."""
         return inspect_mesh(merge_vertices(self.mesh))
 
+    @cached_property
+    def signs(self) -> SurfaceSigns:
+        """What is known of the surface's inside."""
+        return find_signs(self.hierarchy)
+
     @property
     def is_closed(self) -> bool:
-        """Whether the mesh has no boundary."""
-        return self.report.is_closed
+        """Whether the mesh has no boundary, once vertices at the same position count as one."""
+        return self.signs.is_closed
 
-    @cached_property
+    @property
     def sign_method(self) -> str:
         """What `sign="auto"` means for this mesh.
 
-        "pseudonormal" for one closed, consistently oriented, manifold body without degenerate faces: it costs nothing
-        beside the distance. "winding" for every other mesh: it is right for several bodies that overlap, and does the
-        best that can be done for open and inconsistently oriented ones.
+        "pseudonormal" for a closed, consistently oriented mesh: the normal of the nearest feature costs little beside
+        the distance. Where it cannot be relied on, because bodies overlap, touch, fold or are inside out there, the
+        winding number decides. "winding" where that is so for half of the mesh, and for open and inconsistently
+        oriented meshes, for which it does the best that can be done.
         """
-        report = self.report
-        simple = report.is_solid and report.components == 1 and not report.non_manifold_edges
-        return "pseudonormal" if simple and not report.degenerate_faces else "winding"
+        return self.signs.method
 
     def to(self, device: torch.device | str) -> Surface:
         """The same surface on another device; itself if it is there already."""
@@ -256,9 +260,9 @@ class Surface:
     @cached_property
     def signed_hierarchy(self) -> SurfaceBVH:
         """The hierarchy with what signed queries need beside it."""
-        if not (self.report.is_closed and self.report.is_oriented):
-            return self.hierarchy  # has no pseudonormals and inherits no signs
-        return self._with_signs(self.hierarchy.closed(angle_weighted_pseudonormals(self.mesh).to(self.device)))
+        if self.signs.pseudonormals is None:
+            return self.hierarchy  # inherits no signs
+        return self._with_signs(self.hierarchy.closed(self.signs.pseudonormals.to(self.device)))
 
     def _with_signs(self, signed: SurfaceBVH) -> SurfaceBVH:
         """Share the start grid, and give it signs to pass on."""

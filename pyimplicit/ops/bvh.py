@@ -35,7 +35,7 @@ class SurfaceBVH:
     center: Tensor  # [3] float64, mesh units
     scale: float  # a power of two, 1 / mesh units
     is_closed: bool = False  # closed and consistently oriented: the sign changes across the surface only
-    pseudonormals: Tensor | None = None  # [F, 7, 3] float32 by slot: face, edges ab bc ca, corners a b c
+    pseudonormals: Tensor | None = None  # [F, 6] int32 by slot, packed: edges ab bc ca, corners a b c
     start_leaf: Tensor | None = None  # [R, R, R] int32, leaf nearest to the center of each cell of a grid
     start_distance: Tensor | None = None  # [R, R, R] float32, signed distance of those centers, of a closed surface
     start_half_side: float = 0.0  # of the cube around the mesh that the grid covers
@@ -51,11 +51,11 @@ class SurfaceBVH:
         """The same hierarchy, known to be of a closed and consistently oriented mesh.
 
         Args:
-            pseudonormals: [F, 7, 3] outward normals of each face, of its edges ab, bc, ca and of its corners a, b, c.
+            pseudonormals: [F, 6] int32 by slot, as `pyimplicit.ops.topology.pseudonormals` packs them.
         """
-        check_tensor("pseudonormals", pseudonormals, (self.triangle_face.shape[0], 7, 3), device=self.device)
-        by_slot = pseudonormals.float()[self.triangle_face.long()].contiguous()
-        return replace(self, is_closed=True, pseudonormals=by_slot)
+        count = self.triangle_face.shape[0]
+        check_tensor("pseudonormals", pseudonormals, (count, 6), (torch.int32,), self.device)
+        return replace(self, is_closed=True, pseudonormals=pseudonormals.contiguous())
 
     def check_sign(self, sign: str) -> None:
         """Refuse a way to find signs that is unknown, or that this hierarchy was not built for."""

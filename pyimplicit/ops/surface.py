@@ -102,8 +102,8 @@ def signed_distance(
     Args:
         points: As for `closest_point`.
         bvh: The prepared surface.
-        sign: "pseudonormal" (one query; right for closed, consistently oriented meshes that do not overlap
-            themselves) or "winding" (inside where the winding number is above 0.5; right for any mesh).
+        sign: "pseudonormal" (the nearest feature's normal, and the winding number where that is not sure; for closed,
+            consistently oriented meshes) or "winding" (inside where the winding number is above 0.5; for any mesh).
 
     Returns:
         Signed distance [N]. Its gradient is the unit vector of steepest ascent.
@@ -123,9 +123,9 @@ def signed_distance(
     """
     points = check_points(points, bvh)
     bvh.check_sign(sign)
-    normals, moments = (bvh.pseudonormals, None) if sign == "pseudonormal" else (None, bvh.moments)
+    normals = bvh.pseudonormals if sign == "pseudonormal" else None
     distance: Tensor = _distance_op(
-        points, *_geometry(bvh), bvh.start_distance, normals, moments, bvh.is_closed, SIGN_METHODS[sign]
+        points, *_geometry(bvh), bvh.start_distance, normals, bvh.moments, bvh.is_closed, SIGN_METHODS[sign]
     )  # fmt: skip
     return distance
 

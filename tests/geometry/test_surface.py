@@ -148,11 +148,16 @@ def test_auto_is_pseudonormal_for_one_simple_body(name):
     assert surface_of(SIMPLE[name]).sign_method == "pseudonormal"
 
 
-@pytest.mark.parametrize("name", HARD)
-def test_auto_is_winding_for_everything_else(name):
+@pytest.mark.parametrize("name", ["touching boxes", "repeated body"])
+def test_auto_is_winding_where_no_normal_tells(name):
     surface = surface_of(HARD[name])
     assert surface.is_closed
     assert surface.sign_method == "winding"
+
+
+@pytest.mark.parametrize("name", ["cavity", "with faces without area"])
+def test_auto_is_pseudonormal_where_bodies_are_apart(name):
+    assert surface_of(HARD[name]).sign_method == "pseudonormal"
 
 
 def test_auto_is_winding_for_open_flipped_and_soups():

@@ -376,7 +376,7 @@ NAN = torch.tensor([[0.0, 0.0, 0.0], [0.0, math.nan, 0.0]])
         (lambda: ops.winding_number(NAN, BVH), ValueError, "points: expected finite"),
         (lambda: ops.winding_number(POINTS, BVH, 0.5), ValueError, "beta: expected at least 1"),
         (lambda: ops.winding_number(POINTS, BVH, math.nan), ValueError, "beta: expected at least 1, got nan"),
-        (lambda: BVH.closed(torch.zeros(5, 7, 3)), ValueError, r"pseudonormals: expected shape \[12, 7"),
+        (lambda: BVH.closed(torch.zeros(5, 6).int()), ValueError, r"pseudonormals: expected shape \[12, 6"),
     ],
 )
 def test_errors(call, error, words):

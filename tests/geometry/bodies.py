@@ -1,0 +1,134 @@
+"""Closed, oriented meshes that are hard for signs: bodies that overlap, touch, fold, or are nearly flat."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from scipy.ndimage import gaussian_filter
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from pyimplicit.geometry.marching import marching_cubes
+from tests.helpers import Mesh, box, join, moved, randn, sphere
+
+
+def flipped(mesh: Mesh) -> Mesh:
+    """The mesh inside out."""
+    return mesh[0], mesh[1].flip(1)
+
+
+def outwards(mesh: Mesh) -> Mesh:
+    """The mesh, its faces turned round if its volume is negative."""
+    corners = mesh[0][mesh[1]]
+    return (
+        mesh if float((torch.linalg.cross(corners[:, 0], corners[:, 1]) * corners[:, 2]).sum()) > 0 else flipped(mesh)
+    )
+
+
+def knot(thickness: float, rings: int = 160, sides: int = 12) -> Mesh:
+    """A tube along a trefoil; from a thickness of about 0.13 on it passes through itself."""
+    angle = 2 * math.pi * torch.arange(rings, dtype=torch.float64) / rings
+    reach = 0.3 + 0.12 * (3 * angle).cos()
+    middle = torch.stack([reach * (2 * angle).cos(), reach * (2 * angle).sin(), 0.12 * (3 * angle).sin()], 1)
+    along = normalize(middle.roll(-1, 0) - middle.roll(1, 0), dim=1)
+    aside = normalize(torch.linalg.cross(along, torch.tensor([0.0, 0, 1]).double().expand_as(along)), dim=1)
+    above = torch.linalg.cross(aside, along)
+    turn = 2 * math.pi * torch.arange(sides, dtype=torch.float64) / sides
+    circle = turn.cos()[:, None] * aside[:, None] + turn.sin()[:, None] * above[:, None]
+    i, k = torch.meshgrid(torch.arange(rings), torch.arange(sides), indexing="ij")
+    return outwards(((middle[:, None] + thickness * circle).reshape(-1, 3), _quads(i, k, rings, sides)))
+
+
+def _quads(i: Tensor, k: Tensor, rings: int, sides: int) -> Tensor:
+    def at(i: Tensor, k: Tensor) -> Tensor:
+        return (i % rings * sides + k % sides).reshape(-1)
+
+    lower = torch.stack([at(i, k), at(i + 1, k), at(i + 1, k + 1)], 1)
+    return torch.cat([lower, torch.stack([at(i, k), at(i + 1, k + 1), at(i, k + 1)], 1)])
+
+
+def split(mesh: Mesh, times: int = 1) -> Mesh:
+    """Each face cut into four, at the middles of its edges."""
+    vertices, faces = mesh
+    for _ in range(times):
+        ends = torch.cat([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]).sort(1).values
+        edges, edge = ends.unique(dim=0, return_inverse=True)
+        ab, bc, ca = (edge + len(vertices)).chunk(3)
+        vertices = torch.cat([vertices, vertices[edges].mean(1)])
+        a, b, c = faces.unbind(1)
+        faces = torch.cat([torch.stack(t, 1) for t in ((a, ab, ca), (ab, b, bc), (ca, bc, c), (ab, bc, ca))])
+    return vertices, faces
+
+
+def blade(angle: float, times: int = 3) -> Mesh:
+    """A prism whose edge at x = -0.5 is as sharp as the angle, radians; many faces, so that they part in the tree."""
+    half = math.tan(angle / 2)
+    edge, upper, lower = [-0.5, 0.0], [0.5, half], [0.5, -half]
+    corners = torch.tensor([[*point, z] for z in (-0.5, 0.5) for point in (edge, upper, lower)], dtype=torch.float64)
+    sides = [(0, 2, 1), (3, 4, 5), (0, 1, 4), (0, 4, 3), (1, 2, 5), (1, 5, 4), (2, 0, 3), (2, 3, 5)]
+    return split(outwards((corners, torch.tensor(sides).flip(1))), times)
+
+
+def beside_edge(count: int, seed: int = 0) -> Tensor:
+    """Points around the edge of `blade`, from 1e-6 to 0.1 away, [count, 3] float32."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def uniform() -> Tensor:
+        return torch.rand(count, generator=generator, dtype=torch.float64)
+
+    def either(share: float) -> Tensor:
+        return torch.where(uniform() < share, 1.0, -1.0)
+
+    along, above = 10 ** (4 * uniform() - 6) * either(0.7), 10 ** (5 * uniform() - 6) * either(0.5)
+    return torch.stack([along - 0.5, above, uniform() - 0.5], 1).float()
+
+
+def folded_box() -> Mesh:
+    """A box with a flap: part of its top is pulled out and laid back onto the rest of it."""
+    vertices, faces = split(box((-0.4, -0.4, -0.2), (0.4, 0.4, 0.2)), 3)
+    on_top = (vertices[:, 2] > 0.19) & (vertices[:, :2].abs() < 0.15).all(1)
+    vertices = vertices.clone()
+    vertices[on_top, 0] += 0.25  # past their neighbours, in the plane of the top
+    return vertices, faces
+
+
+def bumpy(noise: float, seed: int = 0, subdivisions: int = 4) -> Mesh:
+    """A sphere with bumps; noise in units of its edges."""
+    vertices, faces = sphere(0.4, subdivisions)
+    bumps = 1 + 0.08 * (22 * vertices[:, :1]).sin() * (17 * vertices[:, 1:2]).cos()
+    edge = float((vertices[faces[:, 0]] - vertices[faces[:, 1]]).norm(dim=1).mean())
+    return vertices * bumps + noise * edge * randn(len(vertices), 3, seed=seed, dtype=torch.float64), faces
+
+
+def sliver_box(aspect: float = 1e6) -> Mesh:
+    """A box with two points on its top, so near to one edge that the triangle between them and the edge is a sliver."""
+    vertices, faces = box((0, 0, 0), (1, 1, 1))
+    points = torch.tensor([[0.3, 1 / aspect, 1], [0.6, 1 / aspect, 1]], dtype=torch.float64)
+    one, other = len(vertices), len(vertices) + 1
+    a, b, c, d = 4, 5, 7, 6  # the top, counter-clockwise from (0, 0)
+    top = (vertices[faces][:, :, 2] == 1).all(1)
+    new = [(a, b, one), (b, other, one), (b, c, other), (c, d, other), (d, one, other), (d, a, one)]
+    return torch.cat([vertices, points]), torch.cat([faces[~top], torch.tensor(new)])
+
+
+def random_field(seed: int, size: int = 24) -> Mesh:
+    """Marching cubes of smoothed noise."""
+    rng = np.random.default_rng(seed)
+    values = gaussian_filter(rng.normal(size=(size,) * 3), 1.5)
+    mesh = marching_cubes(values, (-0.5,) * 3, (1 / (size - 1),) * 3)
+    return mesh.vertices.double(), mesh.faces.long()
+
+
+def heap(bodies: int, seed: int = 0, times: int = 0) -> Mesh:
+    """Boxes lying across each other."""
+    parts = []
+    for body in range(bodies):
+        turn = torch.linalg.qr(randn(3, 3, seed=seed + body, dtype=torch.float64))[0]
+        sides = 0.05 + 0.25 * torch.rand(3, generator=torch.Generator().manual_seed(seed + body)).double()
+        vertices, faces = split(box(tuple((-sides).tolist()), tuple(sides.tolist())), times)
+        shift = 0.3 * randn(3, seed=seed + 1000 + body, dtype=torch.float64)
+        parts.append(outwards((vertices @ turn, faces)))
+        parts[-1] = moved(parts[-1], tuple(shift.tolist()))
+    return join(*parts)
