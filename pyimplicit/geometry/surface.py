@@ -88,7 +88,7 @@ class Surface:
         """Whether the mesh has no boundary, once vertices at the same position count as one."""
         return self.signs.is_closed
 
-    @property
+    @cached_property
     def sign_method(self) -> str:
         """What `sign="auto"` means for this mesh.
 
