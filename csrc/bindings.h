@@ -86,7 +86,7 @@ void surface_query(Array<const T> points, int64_t count, Array<const int64_t> or
   const StartGrid start = {start_leaf, start_distance, start_resolution, float(start_half_side)};
   const SurfaceQuery<T> query = {points,  order,    bvh,     start, SignMethod(sign_method), pseudonormals,
                                  inherit, distance, closest, slot,  face,                    barycentric};
-  run_surface_query(query, count, plain, executor);
+  run_query(query, count, plain, executor);
 }
 
 template <typename T>
@@ -95,7 +95,7 @@ void winding_number(Array<const T> points, int64_t count, Array<const int32_t> l
                     Array<const double> center, double scale, double beta, bool plain, Array<T> out,
                     Executor executor) {
   const Bvh bvh = {nullptr, links, moments, leaf_first, frames, triangles, nullptr, center, scale};
-  run_winding_number(WindingNumber<T>{points, bvh, beta, out}, count, plain, executor);
+  run_query(WindingNumber<T>{points, bvh, beta, out}, count, plain, executor);
 }
 
 template <typename T>
@@ -103,7 +103,7 @@ void contains(Array<const T> points, int64_t count, Array<const int32_t> links, 
               Array<const int32_t> leaf_first, Array<const float> frames, Array<const float> triangles,
               Array<const double> center, double scale, bool plain, Array<bool> inside, Executor executor) {
   const Bvh bvh = {nullptr, links, moments, leaf_first, frames, triangles, nullptr, center, scale};
-  run_contains(Contains<T>{points, bvh, inside}, count, plain, executor);
+  run_query(Contains<T>{points, bvh, inside}, count, plain, executor);
 }
 
 template <typename T>

@@ -58,44 +58,22 @@ void in_chunks(const T* points, int64_t count, Executor executor, const Answer& 
 
 }  // namespace
 
-template <typename T>
-void run_surface_query(const SurfaceQuery<T>& query, int64_t count, bool plain, Executor executor) {
+template <typename Query>
+void run_query(const Query& query, int64_t count, bool plain, Executor executor) {
   if (plain) return parallel_for(count, query, executor, 64);
   in_chunks(query.points, count, executor, [&](const int32_t* order, int64_t begin, int64_t end) {
 #if defined(PIM_HAVE_AVX2)
-    if (have_avx2()) return avx2::answer_queries(query, order, begin, end);
+    if (have_avx2()) return avx2::answer(query, order, begin, end);
 #endif
-    baseline::answer_queries(query, order, begin, end);
+    baseline::answer(query, order, begin, end);
   });
 }
 
-template <typename T>
-void run_winding_number(const WindingNumber<T>& query, int64_t count, bool plain, Executor executor) {
-  if (plain) return parallel_for(count, query, executor, 64);
-  in_chunks(query.points, count, executor, [&](const int32_t* order, int64_t begin, int64_t end) {
-#if defined(PIM_HAVE_AVX2)
-    if (have_avx2()) return avx2::answer_winding_numbers(query, order, begin, end);
-#endif
-    baseline::answer_winding_numbers(query, order, begin, end);
-  });
-}
-
-template <typename T>
-void run_contains(const Contains<T>& query, int64_t count, bool plain, Executor executor) {
-  if (plain) return parallel_for(count, query, executor, 64);
-  in_chunks(query.points, count, executor, [&](const int32_t* order, int64_t begin, int64_t end) {
-#if defined(PIM_HAVE_AVX2)
-    if (have_avx2()) return avx2::answer_contains(query, order, begin, end);
-#endif
-    baseline::answer_contains(query, order, begin, end);
-  });
-}
-
-template void run_surface_query(const SurfaceQuery<float>&, int64_t, bool, Executor);
-template void run_surface_query(const SurfaceQuery<double>&, int64_t, bool, Executor);
-template void run_winding_number(const WindingNumber<float>&, int64_t, bool, Executor);
-template void run_winding_number(const WindingNumber<double>&, int64_t, bool, Executor);
-template void run_contains(const Contains<float>&, int64_t, bool, Executor);
-template void run_contains(const Contains<double>&, int64_t, bool, Executor);
+template void run_query(const SurfaceQuery<float>&, int64_t, bool, Executor);
+template void run_query(const SurfaceQuery<double>&, int64_t, bool, Executor);
+template void run_query(const WindingNumber<float>&, int64_t, bool, Executor);
+template void run_query(const WindingNumber<double>&, int64_t, bool, Executor);
+template void run_query(const Contains<float>&, int64_t, bool, Executor);
+template void run_query(const Contains<double>&, int64_t, bool, Executor);
 
 }  // namespace pyimplicit

@@ -173,7 +173,7 @@ struct QueryRun {
 };
 
 template <typename T>
-void answer_queries(const SurfaceQuery<T>& query, const int32_t* order, int64_t begin, int64_t end) {
+void answer(const SurfaceQuery<T>& query, const int32_t* order, int64_t begin, int64_t end) {
   if (query.closest != nullptr || std::is_same<T, double>::value) {
     QueryRun<T, true>{query, order, begin, end}();
   } else {
@@ -184,7 +184,7 @@ void answer_queries(const SurfaceQuery<T>& query, const int32_t* order, int64_t 
 // Hands points order[begin] ... order[end - 1] over in groups that are looked at together, in coordinates of the
 // hierarchy, and tells where each one's answer belongs.
 template <typename T, typename Answer>
-void in_groups(const T* points, const Bvh& bvh, const int32_t* order, int64_t begin, int64_t end, const Answer& answer) {
+void in_groups(const T* points, const Bvh& bvh, const int32_t* order, int64_t begin, int64_t end, const Answer& at_group) {
   for (int64_t at = begin; at < end; at += kTogether) {
     const int count = int(std::min<int64_t>(kTogether, end - at));
     Vec3f group[kTogether];
@@ -193,12 +193,12 @@ void in_groups(const T* points, const Bvh& bvh, const int32_t* order, int64_t be
       index[k] = order != nullptr ? int64_t(order[at + k]) : at + k;
       group[k] = Vec3f(bvh.local(Vec3d(load3(points, index[k]))));
     }
-    answer(group, index, count);
+    at_group(group, index, count);
   }
 }
 
 template <typename T>
-void answer_winding_numbers(const WindingNumber<T>& query, const int32_t* order, int64_t begin, int64_t end) {
+void answer(const WindingNumber<T>& query, const int32_t* order, int64_t begin, int64_t end) {
   in_groups(query.points, query.bvh, order, begin, end, [&](const Vec3f* points, const int64_t* index, int count) {
     float winding[kTogether];
     winding_numbers(query.bvh, points, count, float(query.beta), winding);
@@ -207,7 +207,7 @@ void answer_winding_numbers(const WindingNumber<T>& query, const int32_t* order,
 }
 
 template <typename T>
-void answer_contains(const Contains<T>& query, const int32_t* order, int64_t begin, int64_t end) {
+void answer(const Contains<T>& query, const int32_t* order, int64_t begin, int64_t end) {
   in_groups(query.points, query.bvh, order, begin, end, [&](const Vec3f* points, const int64_t* index, int count) {
     bool inside[kTogether];
     find_inside(query.bvh, points, count, inside);
