@@ -55,7 +55,7 @@ def plain_bodies() -> Iterator[None]:
     call = _native.call
 
     def plain_call(kernel: str, *arguments: Any, **keywords: Any) -> None:
-        call(kernel, *arguments, **(keywords | {"plain": True}))
+        call(kernel, *arguments, **(keywords | ({"plain": True} if "plain" in keywords else {})))
 
     _native.call = plain_call
     try:

@@ -116,7 +116,8 @@ class SurfaceBatch:
     def prepare(self) -> SurfaceBatch:
         """Make each surface's start grid now (see `Surface.prepare`); returns the batch.
 
-        It happens by itself once as many points have been asked for as all grids have cells.
+        It happens by itself once as many points have been asked for as all grids have cells, or at once for a call of
+        four times as many.
         """
         if not self._prepared:
             for surface in self.surfaces:
@@ -128,9 +129,10 @@ class SurfaceBatch:
 
     def _note(self, points: Tensor) -> None:
         if not self._prepared:
-            self._asked += points[..., 0].numel() if isinstance(points, Tensor) and points.ndim == 3 else 0
-            if self._asked > sum(start_resolution(surface.hierarchy) ** 3 for surface in self.surfaces):
+            count = points.shape[0] * points.shape[1] if isinstance(points, Tensor) and points.ndim == 3 else 0
+            if max(self._asked, count / 4) > sum(start_resolution(surface.hierarchy) ** 3 for surface in self.surfaces):
                 self.prepare()
+            self._asked += count
 
     def _rows(self, shapes: Tensor | None) -> Tensor:
         return torch.arange(len(self), device=self.device) if shapes is None else shapes

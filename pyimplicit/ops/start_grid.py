@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from pyimplicit import _native
 from pyimplicit.ops.bvh import SurfaceBVH
 from pyimplicit.ops.surface import closest_leaf, signed_distance
 
@@ -46,8 +48,9 @@ def build_start_grid(bvh: SurfaceBVH, sign: str | None = None) -> SurfaceBVH:
     if bvh.start_leaf is None:
         bvh = _with_leaves(bvh, resolution)
     if sign is not None and bvh.is_closed:
-        distance = signed_distance(_centers(bvh, resolution), replace(bvh, start_distance=None), sign) * bvh.scale
-        bvh = replace(bvh, start_distance=distance.float().reshape((resolution,) * 3))
+        distance = signed_distance(_centers(bvh, resolution), replace(bvh, start_distance=None), sign)
+        scaled = (distance.cpu().numpy() * bvh.scale).astype(np.float32).reshape((resolution,) * 3)
+        bvh = replace(bvh, start_distance=torch.from_numpy(scaled).to(bvh.device))
     return bvh
 
 
@@ -64,11 +67,12 @@ def _with_leaves(bvh: SurfaceBVH, resolution: int) -> SurfaceBVH:
 
 
 def _half_side(bvh: SurfaceBVH) -> float:
-    return _REACH * float(bvh.triangles.abs().max())
+    return _REACH * _native.largest_magnitude(bvh.triangles.cpu())
 
 
 def _centers(bvh: SurfaceBVH, resolution: int) -> Tensor:
     """Centers of the cells [R^3, 3] float64, mesh units."""
-    steps = torch.arange(resolution, device=bvh.device, dtype=torch.float64)
-    axis = ((2 * steps + 1) / resolution - 1) * _half_side(bvh)
-    return torch.cartesian_prod(axis, axis, axis) / bvh.scale + bvh.center
+    # By numpy, on one thread: torch's threads would go on spinning on the processors that the queries need.
+    axis = ((2 * np.arange(resolution) + 1) / resolution - 1) * (_half_side(bvh) / bvh.scale)
+    centers = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1).reshape(-1, 3)
+    return torch.from_numpy(centers + bvh.center.cpu().numpy()).to(bvh.device)

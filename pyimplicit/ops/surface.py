@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -72,7 +73,8 @@ def closest_leaf(
 ) -> Tensor:
     """The leaf [N] int32 that holds the closest point; arguments and errors as `closest_point`."""
     slot = _closest_point_op(check_points(points, bvh), *_geometry(bvh))[4]
-    return torch.searchsorted(bvh.leaf_first, slot, right=True, out_int32=True) - 1
+    leaf = np.searchsorted(bvh.leaf_first.cpu().numpy(), slot.cpu().numpy(), side="right") - 1
+    return torch.from_numpy(leaf.astype(np.int32)).to(bvh.device)
 
 
 def unsigned_distance(
