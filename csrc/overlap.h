@@ -103,6 +103,22 @@ PIM_HOST_DEVICE inline bool is_raised(const uint8_t* flag) {
 #endif
 }
 
+// The boxes of a leaf's triangles, side by side, wider by a margin.
+struct LeafBoxes {
+  float low[3][kWidth], high[3][kWidth];
+
+  PIM_HOST_DEVICE LeafBoxes(const Bvh& bvh, int64_t leaf, float margin) {
+    const int64_t first = bvh.leaf_first[leaf], count = bvh.leaf_first[leaf + 1] - first;
+    for (int lane = 0; lane < kWidth; ++lane) {
+      const float* b = bvh.triangles + 9 * (first + (lane < count ? lane : 0));
+      for (int i = 0; i < 3; ++i) {
+        low[i][lane] = smaller(b[i], smaller(b[3 + i], b[6 + i])) - margin;
+        high[i][lane] = larger(b[i], larger(b[3 + i], b[6 + i])) + margin;
+      }
+    }
+  }
+};
+
 // Looks from each node's own leaves for triangles that cross or nearly touch theirs, a pair from the lower of its two
 // leaves. Flags are raised and never taken back, so neither order nor threads change what comes out.
 struct FindOverlap {
@@ -145,7 +161,7 @@ struct FindOverlap {
       const int64_t at = stack[--waiting];
       TurnedBox there;
       there.load_axes(bvh, at);
-      const Turn turn(there, all);
+      const Turn turn(there, all), back(all, there);
       float middle[3], half[3];
       turn.apply(all, middle, half);
       for (int child = 0; child < kWidth; ++child) {
@@ -158,9 +174,9 @@ struct FindOverlap {
           stack[waiting++] = link;
           continue;
         }
-        const Turn back(all, there);
         float its_middle[3], its_half[3];
         back.apply(there, its_middle, its_half);
+        unsigned meeting = 0;  // own leaves
         for (int k = 0; k < count; ++k) {
           if (leaves[k] > ~link) continue;
           if (leaves[k] < ~link) {
@@ -169,7 +185,12 @@ struct FindOverlap {
             turn.apply(own[k], own_middle, own_half);
             if (!meet(there, own_middle, own_half)) continue;
           }
-          compare_leaves(leaves[k], ~link, steps);
+          meeting |= 1u << k;
+        }
+        if (meeting == 0) continue;
+        const LeafBoxes boxes(bvh, ~link, float(reach));
+        for (int k = 0; k < count; ++k) {
+          if ((meeting >> k & 1) != 0) steps += compare_leaves(leaves[k], ~link, boxes);
         }
       }
     }
@@ -182,33 +203,32 @@ struct FindOverlap {
     return true;
   }
 
-  PIM_HOST_DEVICE void compare_leaves(int32_t one, int32_t other, int& steps) const {
-    float low[3][kWidth], high[3][kWidth];  // boxes of the other leaf's triangles
+  // Returns how many pairs it had to look at closely.
+  PIM_HOST_DEVICE int compare_leaves(int32_t one, int32_t other, const LeafBoxes& boxes) const {
     const int64_t first = bvh.leaf_first[other];
     const int count = int(bvh.leaf_first[other + 1] - first);
-    for (int lane = 0; lane < kWidth; ++lane) {
-      const float* b = bvh.triangles + 9 * (first + (lane < count ? lane : 0));
-      for (int i = 0; i < 3; ++i) {
-        low[i][lane] = smaller(b[i], smaller(b[3 + i], b[6 + i])) - float(reach);
-        high[i][lane] = larger(b[i], larger(b[3 + i], b[6 + i])) + float(reach);
-      }
-    }
+    int compared = 0;
     for (int64_t s = bvh.leaf_first[one]; s < bvh.leaf_first[one + 1]; ++s) {
       const float* a = bvh.triangles + 9 * s;
       int32_t apart[kWidth] = {};
       for (int i = 0; i < 3; ++i) {
-        const float a_low = smaller(a[i], smaller(a[3 + i], a[6 + i]));
-        const float a_high = larger(a[i], larger(a[3 + i], a[6 + i]));
-        for (int lane = 0; lane < kWidth; ++lane) apart[lane] |= (low[i][lane] > a_high) | (a_low > high[i][lane]);
+        const float low = smaller(a[i], smaller(a[3 + i], a[6 + i])), high = larger(a[i], larger(a[3 + i], a[6 + i]));
+        for (int lane = 0; lane < kWidth; ++lane) {
+          apart[lane] |= (boxes.low[i][lane] > high) | (low > boxes.high[i][lane]);
+        }
       }
       int near[kWidth], nears = 0;  // without branches, which nobody could foretell
       for (int lane = one == other ? int(s - first) + 1 : 0; lane < count; ++lane) {
         near[nears] = lane;
-        nears += (apart[lane] | share_corner(s, first + lane)) == 0;
+        nears += apart[lane] == 0;
       }
-      steps += nears;
-      for (int i = 0; i < nears; ++i) compare(s, first + near[i]);
+      for (int i = 0; i < nears; ++i) {
+        if (share_corner(s, first + near[i])) continue;
+        compare(s, first + near[i]);
+        ++compared;
+      }
     }
+    return compared;
   }
 
   PIM_HOST_DEVICE void compare(int64_t s, int64_t t) const {
@@ -222,11 +242,11 @@ struct FindOverlap {
     raise_flag(flags + t);
   }
 
-  PIM_HOST_DEVICE int share_corner(int64_t s, int64_t t) const {
+  PIM_HOST_DEVICE bool share_corner(int64_t s, int64_t t) const {
     const int32_t *a = vertex + 3 * s, *b = vertex + 3 * t;
     int shared = 0;
     for (int i = 0; i < 3; ++i) shared |= (a[i] == b[0]) | (a[i] == b[1]) | (a[i] == b[2]);
-    return shared;
+    return shared != 0;
   }
 };
 

@@ -87,6 +87,33 @@ def batch_distance(
     return torch.stack([of_row(row, *meshes[shape]) for row, shape in zip(points, shapes.tolist(), strict=True)])
 
 
+def pseudonormals(
+    vertices: Tensor,  # [V, 3]
+    faces: Tensor,  # [F, 3]
+) -> Tensor:
+    """Twin of `pyimplicit.ops.topology.pseudonormals`, the sums alone: [F, 7, 3] float32."""
+    positions, vertex = torch.unique(vertices.float() + 0.0, dim=0, return_inverse=True)
+    faces = vertex[faces.long()]
+    corners = positions.double()[faces]  # [F, 3, 3]
+    normals = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0], dim=1)
+    normals = torch.nn.functional.normalize(normals, dim=1, eps=0.0).nan_to_num(0.0)
+
+    along = corners.roll(-1, dims=1) - corners  # edges ab, bc, ca
+    back = -along.roll(1, dims=1)
+    # atan2 of cross and dot: the angle of a sliver keeps its digits where acos would lose them.
+    sine = torch.linalg.cross(along, back, dim=2).norm(dim=2)
+    angles = torch.atan2(sine, (along * back).sum(2))  # [F, 3]
+    at_vertices = torch.zeros(len(positions), 3, dtype=torch.float64)
+    at_vertices.index_add_(0, faces.reshape(-1), (angles.unsqueeze(2) * normals.unsqueeze(1)).reshape(-1, 3))
+
+    ends = torch.stack((faces, faces.roll(-1, dims=1)), dim=2)  # [F, 3, 2] vertices of ab, bc, ca
+    keys = ends.amin(2) * len(positions) + ends.amax(2)
+    _, edge = torch.unique(keys.reshape(-1), return_inverse=True)
+    at_edges = torch.zeros(int(edge.max()) + 1, 3, dtype=torch.float64)
+    at_edges.index_add_(0, edge, normals.repeat_interleave(3, dim=0))
+    return torch.cat((normals.unsqueeze(1), at_edges[edge].reshape(-1, 3, 3), at_vertices[faces]), dim=1).float()
+
+
 def cast_rays(
     origins: Tensor,  # [N, 3]
     directions: Tensor,  # [N, 3]
