@@ -83,7 +83,7 @@ def test_points_outside_the_box_take_its_border() -> None:
     far = torch.tensor([[[5.0, 0.1, 0.2], [9.0, 0.1, 0.2], [0.1, -3.0, 0.2], [0.1, -4.0, 0.2]]], requires_grad=True)
     values = network.decode(far, code)
     # The same features go in; matrix products may still sum the rows of a batch in another order.
-    torch.testing.assert_close(values[0, 0::2], values[0, 1::2], rtol=1e-6, atol=0)
+    torch.testing.assert_close(values[0, 0::2], values[0, 1::2], rtol=1e-5, atol=0)
     values.sum().backward()
     assert far.grad is not None
     assert (far.grad[0, :2, 0] == 0).all()
