@@ -18,6 +18,9 @@ import torch
 from pyimplicit._native import build_info
 
 
+PAUSE = 0.03  # seconds
+
+
 def parse_arguments(
     description: str | None, arguments: list[str] | None, add: Callable[[argparse.ArgumentParser], object] | None = None
 ) -> argparse.Namespace:
@@ -64,9 +67,14 @@ def environment(device: torch.device) -> dict[str, Any]:
 def alternate(
     competitors: dict[str, Callable[[], Any]], device: torch.device, rounds: int = 7, warm_up: int = 1
 ) -> dict[str, float]:
-    """Median seconds of each competitor, which run one after the other in every round."""
+    """Median seconds of each competitor, which run one after the other in every round.
+
+    A pause before each, because thread pools (OpenMP's above all) go on spinning for a while after a call, on the very
+    processors that the next competitor needs: without it a short call pays for whoever came before.
+    """
 
     def run(call: Callable[[], Any]) -> float:
+        time.sleep(PAUSE)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         start = time.perf_counter()
