@@ -6,8 +6,9 @@ Rates are millions of points a second in caller order, building excluded, compet
 `--meshes` it measures meshes made here, some of them dirty, and those it finds in `--folder`. Unsigned distances are
 compared before they are timed: a peer that is off by more than 1e-4 does not count in that row, and a wrong answer of
 our own ends the run. A competitor that would need longer than `--seconds` for one call is timed on the first points
-alone, as many as it manages; the rows name it and how many. "ready" is a surface that has prepared all that it prepares
-for many points; "fresh", for small calls, one that has not, and may do so within the call.
+alone, as many as it manages; the rows name it and how many. "ready" is a surface that has prepared all that it
+prepares for many points; "fresh", for small calls, one that has not. Small calls are timed right after another of their
+kind, but in the rows "cold", where all other competitors come in between.
 """
 
 from __future__ import annotations
@@ -70,11 +71,9 @@ def plain_distance(surface: Surface, points: torch.Tensor) -> torch.Tensor:
         return surface.unsigned_distance(points)
 
 
-def prepare(surface: Surface) -> float | None:
-    """Seconds in which the surface builds what it would otherwise build after some queries; None if that is nothing."""
+def prepare(surface: Surface) -> float:
+    """Seconds in which the surface builds what it would otherwise build after some queries."""
     start = time.perf_counter()
-    if not hasattr(surface, "prepare"):
-        return None
     surface.prepare()
     return time.perf_counter() - start
 
@@ -156,8 +155,7 @@ def build_rows(name: str, mesh: Mesh, peers: list[str]) -> list[Row]:
     row |= {f"{key} ms": value * 1e3 for key, value in seconds.items()}
     row["ratio"] = min(others) / seconds["pyimplicit"] if others else None
     surface = Surface(mesh)
-    ready = prepare(surface)
-    row["prepare ms"] = None if ready is None else ready * 1e3
+    row["prepare ms"] = prepare(surface) * 1e3
     start = time.perf_counter()
     surface.signed_distance(torch.zeros(1, 3))  # inspects the mesh and makes its pseudonormals if it has any
     row["signs ms"] = (time.perf_counter() - start) * 1e3
@@ -236,7 +234,9 @@ def signs_alike(on: Field, points: torch.Tensor) -> Row:
     return {"auto %": share["pyimplicit"]} | {f"{peer} %": share[peer] for peer in share if peer in on.peers}
 
 
-def rates(calls: Calls, points: torch.Tensor, seconds: float, rounds: int) -> tuple[dict[str, float], dict[str, int]]:
+def rates(
+    calls: Calls, points: torch.Tensor, seconds: float, rounds: int, warm_turns: bool
+) -> tuple[dict[str, float], dict[str, int]]:
     """Mpoints/s of each competitor, and for those too slow for all of the points how many they were timed on.
 
     Our own kernel always gets all points: it sorts them, so that fewer would be another task.
@@ -253,7 +253,7 @@ def rates(calls: Calls, points: torch.Tensor, seconds: float, rounds: int) -> tu
     bound: dict[str, Callable[[], Any]] = {
         name: partial(call, points[: given[name]].contiguous()) for name, call in calls.items()
     }
-    found = alternate(bound, CPU, rounds)
+    found = alternate(bound, CPU, rounds, warm_turns=warm_turns)
     return (
         {name: given[name] / value / 1e6 for name, value in found.items()},
         {name: number for name, number in given.items() if number < len(points)},
@@ -271,10 +271,10 @@ def query_rows(on: Field, counts: list[int], signed: bool) -> list[Row]:
             right, remarks = check(on, points[:CHECKED])
             on.exact[where] = right
         for count in counts:
-            for surface in surfaces_for(on, count):
+            for start, surface in surfaces_for(on, count).items():
                 calls = on.signed(surface) if signed else on.unsigned(surface)
-                speed, fewer = rates(calls, points[:count], on.seconds, rounds=15 if count < 10_000 else 5)
-                start = "fresh" if isinstance(surface, Fresh) else "ready"
+                rounds = 15 if count < 10_000 else 5
+                speed, fewer = rates(calls, points[:count], on.seconds, rounds, count <= PROBED and start != "cold")
                 row: Row = {"mesh": on.name, "points": where, "N": count, "start": start}
                 row |= speed
                 row["ratio"] = _ratio(speed, "pyimplicit", right)
@@ -292,9 +292,10 @@ def points_of(mesh: Mesh, where: str, count: int) -> torch.Tensor:
     return meshes.points_uniform(count) if where == "uniform" else meshes.points_near(mesh, count)
 
 
-def surfaces_for(on: Field, count: int) -> list[Surface | Fresh]:
-    """The surface, prepared, and for small calls one that is not."""
-    return [on.surface, Fresh(on.mesh)] if count <= PROBED and hasattr(on.surface, "prepare") else [on.surface]
+def surfaces_for(on: Field, count: int) -> dict[str, Surface | Fresh]:
+    """The surface, prepared; for small calls also with cold caches, and one that is not prepared."""
+    small = {"cold": on.surface, "fresh": Fresh(on.mesh)} if count <= PROBED else {}
+    return {"ready": on.surface, **small}
 
 
 def _ratio(speed: dict[str, float], own: str, others: list[str]) -> float | None:

@@ -17,7 +17,6 @@ import torch
 
 from pyimplicit._native import build_info
 
-
 PAUSE = 0.03  # seconds
 
 
@@ -65,16 +64,24 @@ def environment(device: torch.device) -> dict[str, Any]:
 
 
 def alternate(
-    competitors: dict[str, Callable[[], Any]], device: torch.device, rounds: int = 7, warm_up: int = 1
+    competitors: dict[str, Callable[[], Any]],
+    device: torch.device,
+    rounds: int = 7,
+    warm_up: int = 1,
+    warm_turns: bool = False,
 ) -> dict[str, float]:
     """Median seconds of each competitor, which run one after the other in every round.
 
     A pause before each, because thread pools (OpenMP's above all) go on spinning for a while after a call, on the very
-    processors that the next competitor needs: without it a short call pays for whoever came before.
+    processors that the next competitor needs: without it a short call pays for whoever came before. With `warm_turns`
+    each turn is a call that is not timed and one that is: else a call of less than a millisecond is mostly the time in
+    which the interpreter, the library and the data come back to caches that the other competitors have used.
     """
 
     def run(call: Callable[[], Any]) -> float:
         time.sleep(PAUSE)
+        if warm_turns:
+            call()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         start = time.perf_counter()

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from pyimplicit import ops
 from pyimplicit.data.procedural import ProceduralCars
 from pyimplicit.geometry.signs import SurfaceSigns, find_signs
 from pyimplicit.geometry.surface import Surface
@@ -21,6 +25,7 @@ from tests.geometry.bodies import (
     heap,
     knot,
     random_field,
+    refined_inside,
     sliver_box,
     split,
 )
@@ -213,6 +218,21 @@ def test_signs_beside_a_blade(device, angle):
     mesh = blade(angle)
     points = beside_edge(4000).to(device)
     assert wrong_signs(Surface(*mesh, device=device), mesh, points, "pseudonormal") == 0
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_signs_beside_a_blade_of_unlike_sides(device, seed):
+    """Its sides part in the tree, and no point takes over a sign: a search may end on the wrong side."""
+    angle = 1e-3
+    whole = blade(angle, times=0)
+    on_top = (whole[0][whole[1]][:, :, 1] >= 0).all(1) & (whole[0][whole[1]][:, :, 1] > 0).any(1)
+    surface = Surface(*split(refined_inside(whole, on_top, 6)), device=device)
+    points = beside_edge(100_000, seed)
+    bvh = replace(surface.signed_hierarchy, is_closed=False, start_distance=None)
+    found = ops.signed_distance(points.to(device), bvh, "pseudonormal").cpu()
+    x, y, z = points.double().unbind(1)
+    inside = (y.abs() < math.tan(angle / 2) * (x + 0.5)) & (x < 0.5) & (z.abs() < 0.5)
+    assert not ((found < 0) != inside)[found.abs() > 2e-6].any()
 
 
 @pytest.mark.parametrize("thickness", [1e-5, 1e-6, 1e-7])
