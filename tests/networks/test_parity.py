@@ -81,8 +81,11 @@ def test_outputs_and_point_gradients(case: tuple[str, Network, dict[str, np.ndar
     (gradient,) = torch.autograd.grad(values.sum(), points)
     expected = torch.tensor(case[2]["dout_dpoints"])
     off = (gradient - expected).abs().amax(-1) / expected.abs().max()
-    # Where a unit is within rounding of its kink the derivative jumps, and the processor's order of summation decides
-    # which side it is on: one point in some hundreds, and by the share of one unit.
+    if case[0] != "deepsdf":
+        assert off.max() <= 1e-4
+        return
+    # Where one of its many ReLU units is within rounding of its kink the derivative jumps, and the processor's order of
+    # summation decides which side it is on: one point in some hundreds, and by the share of one unit.
     assert (off <= 1e-4).double().mean() >= 0.99
     assert off.max() <= 1e-3
 
