@@ -46,7 +46,8 @@ def build_start_grid(bvh: SurfaceBVH, sign: str | None = None) -> SurfaceBVH:
     """
     resolution = start_resolution(bvh)
     if bvh.start_leaf is None:
-        bvh = _with_leaves(bvh, resolution)
+        reach = _REACH * _native.largest_magnitude(bvh.triangles.cpu())
+        bvh = _with_leaves(replace(bvh, start_half_side=reach), resolution)
     if sign is not None and bvh.is_closed:
         distance = signed_distance(_centers(bvh, resolution), replace(bvh, start_distance=None), sign)
         scaled = (distance.cpu().numpy() * bvh.scale).astype(np.float32).reshape((resolution,) * 3)
@@ -63,16 +64,12 @@ def start_resolution(bvh: SurfaceBVH) -> int:
 def _with_leaves(bvh: SurfaceBVH, resolution: int) -> SurfaceBVH:
     start = bvh if resolution < _COARSE else _with_leaves(bvh, resolution // 3)
     leaf = closest_leaf(_centers(bvh, resolution), start)
-    return replace(bvh, start_leaf=leaf.reshape((resolution,) * 3), start_half_side=_half_side(bvh))
-
-
-def _half_side(bvh: SurfaceBVH) -> float:
-    return _REACH * _native.largest_magnitude(bvh.triangles.cpu())
+    return replace(bvh, start_leaf=leaf.reshape((resolution,) * 3))
 
 
 def _centers(bvh: SurfaceBVH, resolution: int) -> Tensor:
     """Centers of the cells [R^3, 3] float64, mesh units."""
     # By numpy, on one thread: torch's threads would go on spinning on the processors that the queries need.
-    axis = ((2 * np.arange(resolution) + 1) / resolution - 1) * (_half_side(bvh) / bvh.scale)
+    axis = ((2 * np.arange(resolution) + 1) / resolution - 1) * (bvh.start_half_side / bvh.scale)
     centers = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1).reshape(-1, 3)
     return torch.from_numpy(centers + bvh.center.cpu().numpy()).to(bvh.device)
