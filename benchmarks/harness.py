@@ -73,15 +73,17 @@ def alternate(
     """Median seconds of each competitor, which run one after the other in every round.
 
     A pause before each, because thread pools (OpenMP's above all) go on spinning for a while after a call, on the very
-    processors that the next competitor needs: without it a short call pays for whoever came before. With `warm_turns`
-    each turn is a call that is not timed and one that is: else a call of less than a millisecond is mostly the time in
-    which the interpreter, the library and the data come back to caches that the other competitors have used.
+    processors that the next competitor needs: without it a short call pays for whoever came before. The processor stays
+    busy meanwhile, because one that was idle is slow for some milliseconds. With `warm_turns` it is the competitor
+    itself that runs, untimed, in the pause: else a call of less than a millisecond is mostly the time in which the
+    interpreter, the library and the data come back to caches that others have used.
     """
 
     def run(call: Callable[[], Any]) -> float:
-        time.sleep(PAUSE)
-        if warm_turns:
-            call()
+        end = time.perf_counter() + PAUSE
+        while time.perf_counter() < end:
+            if warm_turns:
+                call()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         start = time.perf_counter()

@@ -1,14 +1,18 @@
 """Registration of the kernels as torch operators: schema, kernel for CPU and CUDA, shapes for tracing, derivative.
 
 `define` and `impl`, not `torch.library.custom_op`: a call costs several times less and torch.compile sees the same.
+Where nobody but the kernel would look at the arguments, the dispatcher is left out: for small calls it costs more than
+the kernel, above all once other code has had the caches.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
+from torch import Tensor
+from torch.autograd import forward_ad
 
 _library: Any = torch.library.Library("pyimplicit", "DEF")  # type: ignore[no-untyped-call]
 
@@ -20,8 +24,8 @@ def register(
     fake: Callable[..., Any],
     backward: Callable[..., Any] | None = None,
     setup_context: Callable[..., Any] | None = None,
-) -> Any:
-    """Define the operator `pyimplicit::name` and return it.
+) -> Callable[..., Any]:
+    """Define the operator `pyimplicit::name` and return a function that calls it.
 
     Args:
         name: Operator name.
@@ -39,7 +43,51 @@ def register(
     torch.library.register_fake(qualified, fake, lib=_library)
     if backward is not None:
         torch.library.register_autograd(qualified, backward, setup_context=setup_context, lib=_library)
-    return getattr(torch.ops.pyimplicit, name).default
+    dispatched = getattr(torch.ops.pyimplicit, name).default
+
+    def operator(*arguments: Any) -> Any:
+        if forward_ad._current_level >= 0 and _has_tangent(arguments):  # torch would drop it without a word
+            raise NotImplementedError(f"pyimplicit::{name} has no forward-mode derivative")
+        if torch.compiler.is_compiling() or _is_watched() or not _is_plain(arguments):
+            return dispatched(*arguments)
+        return kernel(*arguments)
+
+    return operator
+
+
+def _is_watched() -> bool:
+    """Whether something follows every operator: a mode, a transform, a trace, the profiler."""
+    c: Any = torch._C
+    return bool(
+        c._len_torch_dispatch_stack()
+        or c._functorch.peek_interpreter_stack() is not None
+        or c._get_tracing_state() is not None
+        or c._autograd._profiler_enabled()
+    )
+
+
+def _has_tangent(arguments: Iterable[Any]) -> bool:
+    return any(
+        forward_ad.unpack_dual(argument).tangent is not None
+        if isinstance(argument, Tensor)
+        else isinstance(argument, list | tuple) and _has_tangent(argument)
+        for argument in arguments
+    )
+
+
+def _is_plain(arguments: Iterable[Any]) -> bool:
+    """Whether all tensors are memory of a CPU or GPU as it is, and none asks for a derivative."""
+    follows = torch.is_grad_enabled()
+    for argument in arguments:
+        if isinstance(argument, Tensor):
+            is_own = type(argument) is Tensor or type(argument) is torch.nn.Parameter
+            if not is_own or (follows and argument.requires_grad) or argument.is_neg():
+                return False
+            if not (argument.is_cpu or argument.is_cuda):
+                return False
+        elif isinstance(argument, list | tuple) and not _is_plain(argument):
+            return False
+    return True
 
 
 def no_derivative(operator: str, reason: str) -> Callable[..., Any]:
