@@ -68,7 +68,7 @@ def _is_watched() -> bool:
 
 def _has_tangent(arguments: Iterable[Any]) -> bool:
     return any(
-        forward_ad.unpack_dual(argument).tangent is not None
+        forward_ad.unpack_dual(argument).tangent is not None  # type: ignore[no-untyped-call]
         if isinstance(argument, Tensor)
         else isinstance(argument, list | tuple) and _has_tangent(argument)
         for argument in arguments

@@ -52,7 +52,8 @@ def test_fake_tensors_stay_fake_outside_their_mode():
     grids = torch.zeros(1, 1, 2, 2, 2)
     with mode:
         out = ops.sample_grids(mode.from_tensor(grids), fake[None])
-    assert out.shape == (1, 7, 1) and type(out).__name__ == "FakeTensor"
+    assert out.shape == (1, 7, 1)
+    assert type(out).__name__ == "FakeTensor"
 
 
 def test_derivatives_are_kept():
