@@ -5,9 +5,11 @@
 #include <pybind11/pybind11.h>
 
 #include <array>
+#include <cstring>
 #include <utility>
 
 #include "distance_mask.h"
+#include "distance_sampling_run.h"
 #include "interpolation.h"
 #include "linear_weights.h"
 #include "morton.h"
@@ -49,6 +51,20 @@ struct type_caster<pyimplicit::Executor> {
     if (!PyTuple_Check(source.ptr()) || PyTuple_GET_SIZE(source.ptr()) != 2) return false;
     value.device = source[int_(0)].cast<int>();
     value.handle = source[int_(1)].cast<std::uintptr_t>();
+    return true;
+  }
+};
+
+// A tuple of addresses, in the order of the members.
+template <>
+struct type_caster<pyimplicit::SurfaceTable> {
+  PYBIND11_TYPE_CASTER(pyimplicit::SurfaceTable, const_name("tuple[int, ...]"));
+  bool load(handle source, bool) {
+    constexpr int kArrays = sizeof(pyimplicit::SurfaceTable) / sizeof(void*);
+    if (!PyTuple_Check(source.ptr()) || PyTuple_GET_SIZE(source.ptr()) != kArrays) return false;
+    const void* addresses[kArrays];
+    for (int i = 0; i < kArrays; ++i) addresses[i] = reinterpret_cast<const void*>(source[int_(i)].cast<std::uintptr_t>());
+    std::memcpy(&value, addresses, sizeof(value));
     return true;
   }
 };
@@ -107,15 +123,9 @@ void contains(Array<const T> points, int64_t count, Array<const int32_t> links, 
 }
 
 template <typename T>
-void surface_batch_query(Array<const T> points, int64_t batch, int64_t each, Array<const SurfaceEntry> entries,
-                         Array<const float> boxes, Array<const int32_t> links, Array<const float> moments,
-                         Array<const int32_t> leaf_first, Array<const float> frames, Array<const float> triangles,
-                         Array<const int32_t> triangle_face, Array<const int32_t> start_leaf,
-                         Array<const float> start_distance, Array<const int32_t> pseudonormals,
+void surface_batch_query(Array<const T> points, int64_t batch, int64_t each, SurfaceTable table,
                          Array<const int64_t> shapes, bool with_sign, Array<T> distance, Array<T> closest,
                          Array<int32_t> slot, Array<int64_t> face, Array<T> barycentric, Executor executor) {
-  const SurfaceTable table = {entries,   boxes,         links,      moments,        leaf_first,   frames,
-                              triangles, triangle_face, start_leaf, start_distance, pseudonormals};
   const SurfaceBatchQuery<T> query = {points,   table,   shapes, each, with_sign,
                                       distance, closest, slot,   face, barycentric};
   run_surface_batch(query, batch, executor);
@@ -125,6 +135,33 @@ inline void gather_batch_corners(Array<const SurfaceEntry> entries, Array<const 
                                  Array<const int64_t> shapes, Array<const int32_t> slot, int64_t batch, int64_t each,
                                  Array<float> corners, Executor executor) {
   parallel_for(batch * each, GatherCorners{entries, triangles, shapes, slot, each, corners}, executor, 4096);
+}
+
+// ---- query_points.h, distance_sampling_run.h
+
+inline void draw_query_points(SurfaceTable table, Array<const AliasEntry> areas, Array<const int64_t> shapes,
+                              Array<const int64_t> keys, uint64_t seed, int64_t batch, int64_t each,
+                              Array<const PointSources> sources, double half_side, Array<float> points,
+                              Array<int32_t> slot, Executor executor) {
+  const DrawQueryPoints kernel = {table,          areas,            shapes, {keys, seed}, each,
+                                  *sources.data, float(half_side), points, slot};
+  parallel_for(batch * each, kernel, executor, 1024);
+}
+
+inline void sample_by_distance(SurfaceTable table, Array<const WeightCell> cells, Array<const int64_t> first_cell,
+                               double margin, bool exponential, double slope, double reach,
+                               Array<const int64_t> shapes, Array<const int64_t> keys, uint64_t seed, uint32_t purpose,
+                               int64_t batch, int64_t each, bool labelled, bool with_sign, bool plain,
+                               Array<float> points, Array<float> distance, Array<int32_t> queries,
+                               Executor executor) {
+  const SurfaceBatchQuery<float> query = {points,   table,   shapes,  each,    with_sign,
+                                          distance, nullptr, nullptr, nullptr, nullptr};
+  const SampleByDistance kernel = {query,        {cells, first_cell, margin},
+                                   {exponential, slope, reach},
+                                   {keys, seed}, purpose,
+                                   labelled,     points,
+                                   distance,     queries};
+  run_sample_by_distance(kernel, batch, plain, executor);
 }
 
 // ---- morton.h
@@ -289,9 +326,8 @@ void define_for_type(py::module_& m, const std::string& type) {
          {"points", "count", "links", "moments", "leaf_first", "frames", "triangles", "center", "scale", "plain",
           "inside", "executor"});
   define(m, name("surface_batch_query").c_str(), &surface_batch_query<T>,
-         {"points", "batch", "each", "entries", "boxes", "links", "moments", "leaf_first", "frames", "triangles",
-          "triangle_face", "start_leaf", "start_distance", "pseudonormals", "shapes", "with_sign", "distance",
-          "closest", "slot", "face", "barycentric", "executor"});
+         {"points", "batch", "each", "table", "shapes", "with_sign", "distance", "closest", "slot", "face",
+          "barycentric", "executor"});
   define(m, name("morton_keys").c_str(), &morton_keys<T>, {"points", "count", "box", "keys", "executor"});
   define(m, name("winding_number").c_str(), &winding_number<T>,
          {"points", "count", "links", "moments", "leaf_first", "frames", "triangles", "center", "scale", "beta", "plain", "out",
@@ -329,6 +365,12 @@ inline void define_kernels(py::module_& m) {
   define(m, "sample_surface", &sample_surface,
          {"vertices", "faces", "cumulative", "face_count", "count", "seed", "shape", "step", "purpose", "points",
           "chosen", "executor"});
+  define(m, "draw_query_points", &draw_query_points,
+         {"table", "areas", "shapes", "keys", "seed", "batch", "each", "sources", "half_side", "points", "slot",
+          "executor"});
+  define(m, "sample_by_distance", &sample_by_distance,
+         {"table", "cells", "first_cell", "margin", "exponential", "slope", "reach", "shapes", "keys", "seed",
+          "purpose", "batch", "each", "labelled", "with_sign", "plain", "points", "distance", "queries", "executor"});
   define(m, "gather_batch_corners", &gather_batch_corners,
          {"entries", "triangles", "shapes", "slot", "batch", "each", "corners", "executor"});
   define(m, "find_overlap", &find_overlap,

@@ -1,6 +1,7 @@
 // The module `_cpu`: every kernel on the CPU, and what only ever runs there (building the hierarchy).
 #include <string>
 
+#include "alias_build.h"
 #include "bindings.h"
 #include "bvh_build.h"
 #include "corners.h"
@@ -19,6 +20,19 @@ void gather_corners_binding(Array<const T> vertices, Array<const int32_t> faces,
 template <typename T, typename Bits>
 double largest_magnitude_binding(Array<const T> values, int64_t count, Executor executor) {
   return largest_magnitude<T, Bits>(values, count, executor);
+}
+
+// Sums go to an array of one number.
+void build_alias_table_binding(Array<const double> weights, int64_t count, Array<char> entries, int64_t stride,
+                               Array<double> total, Executor) {
+  *total.data = build_alias_table(weights, count, entries, stride);
+}
+
+void build_area_table(Array<const float> corners, int64_t count, Array<char> entries, Array<double> total,
+                      Executor executor) {
+  std::vector<double> areas(count);
+  parallel_for(count, TriangleAreas{corners, areas.data()}, executor, 16384);
+  *total.data = build_alias_table(areas.data(), count, entries, sizeof(AliasEntry));
 }
 
 // Fills the arrays of a built hierarchy.
@@ -70,6 +84,9 @@ PYBIND11_MODULE(_cpu, m, pybind11::mod_gil_not_used()) {
          {"vertices", "faces", "count", "center", "scale", "corners", "executor"});
   define(m, "largest_magnitude_float32", &largest_magnitude_binding<float, int32_t>, {"values", "count", "executor"});
   define(m, "largest_magnitude_float64", &largest_magnitude_binding<double, int64_t>, {"values", "count", "executor"});
+  define(m, "build_alias_table", &build_alias_table_binding,
+         {"weights", "count", "entries", "stride", "total", "executor"});
+  define(m, "build_area_table", &build_area_table, {"corners", "count", "entries", "total", "executor"});
   define(m, "weld_corners", &weld_corners, {"corners", "count", "vertex", "first", "vertices", "executor"});
   define(m, "match_edges", &match_edges, {"faces", "count", "vertices", "ring", "counts", "executor"});
   define(m, "label_bodies", &label_bodies, {"ring", "count", "blocked", "body", "bodies", "executor"});

@@ -9,6 +9,7 @@ namespace pyimplicit {
 // fills, eight bytes a member; -1 for an array that it does not have.
 struct SurfaceEntry {
   int64_t node, leaf, leaf_first, triangle, start_leaf, start_distance, pseudonormal;
+  int64_t triangles;  // how many
   int64_t start_resolution;
   int64_t sign_method;  // of signed queries
   int64_t inherit;

@@ -54,7 +54,7 @@ def build_info() -> dict[str, str]:
 
 
 def call(kernel: str, device: torch.device, dtype: torch.dtype | None = None, **arguments: Any) -> None:
-    """Run `kernel` on `device`: tensors go as addresses, None as a null address, numbers as they are.
+    """Run `kernel` on `device`: tensors go as addresses, tuples of tensors as tuples of them, None as a null address.
 
     Args:
         kernel: Name in `csrc/bindings.h`, without its type.
@@ -78,14 +78,19 @@ def call(kernel: str, device: torch.device, dtype: torch.dtype | None = None, **
     else:
         raise NativeError(f"pyimplicit::{kernel}: expected a cpu or cuda device, got {device}")
     name = kernel if dtype is None else kernel + _SUFFIX[dtype]
-    values = {
-        key: value.data_ptr() if isinstance(value, Tensor) else 0 if value is None else value
-        for key, value in arguments.items()
-    }
+    values = {key: _value(value) for key, value in arguments.items()}
     try:
         getattr(module, name)(**values, executor=executor)
     except RuntimeError as error:
         raise NativeError(f"pyimplicit::{kernel} on {device}: {error}") from error
+
+
+def _value(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.data_ptr()
+    if isinstance(value, tuple):
+        return tuple(_value(part) for part in value)
+    return 0 if value is None else value
 
 
 def largest_magnitude(values: Tensor) -> float:

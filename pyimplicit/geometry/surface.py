@@ -4,17 +4,30 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from pyimplicit import ops
-from pyimplicit.checks import check_choice
+from pyimplicit.checks import check_choice, check_count
 from pyimplicit.geometry.mesh import Mesh, MeshReport, inspect_mesh, merge_vertices
 from pyimplicit.geometry.signs import SurfaceSigns, find_signs
-from pyimplicit.ops import ClosestPoint, RandomStream, RayHits, SurfaceBVH
+from pyimplicit.ops import (
+    ClosestPoint,
+    DistanceWeight,
+    PointSource,
+    RandomStream,
+    RayHits,
+    RowStreams,
+    SurfaceBVH,
+    WeightCells,
+)
 from pyimplicit.ops.start_grid import start_resolution
+
+if TYPE_CHECKING:
+    from pyimplicit.geometry.surface_batch import SurfaceBatch
 
 SIGNS = ("auto", "pseudonormal", "winding")
 
@@ -63,6 +76,7 @@ class Surface:
                 vertices = torch.from_numpy(np.array(wide, dtype=np.float64))
         self.hierarchy = ops.build_bvh(vertices, self.mesh.faces).to(device)
         self._vertices, self._faces = self.mesh.vertices.to(device), self.mesh.faces.to(device)
+        self._cells: dict[DistanceWeight, WeightCells] = {}
         self._asked = 0  # points so far
 
     def __repr__(self) -> str:
@@ -107,7 +121,9 @@ class Surface:
         moved.__dict__.update(self.__dict__)
         moved.hierarchy = self.hierarchy.to(device)
         moved._vertices, moved._faces = self._vertices.to(device), self._faces.to(device)
-        moved.__dict__.pop("signed_hierarchy", None)
+        for name in ("signed_hierarchy", "as_batch", "area_table"):
+            moved.__dict__.pop(name, None)
+        moved._cells = {weight: cells.to(device) for weight, cells in self._cells.items()}
         return moved
 
     def closest_point(self, points: Tensor) -> ClosestPoint:
@@ -226,11 +242,39 @@ class Surface:
             >>> surface.sample_surface(4).normals[0]
             tensor([0., 0., 1.])
         """
-        points, face = ops.sample_surface(self._vertices, self._faces, count, seed)
+        stream = seed if isinstance(seed, RandomStream) else RandomStream(seed)
+        source = PointSource(check_count("count", count), 0.0, stream.purpose)
+        batch, row = self.as_batch, torch.zeros(1, dtype=torch.int64, device=self.device)
+        streams = RowStreams.of(stream.seed, stream, self.device)
+        points, slot = ops.query_points(batch.table, batch.areas, row, streams, [source])
+        face = self.hierarchy.triangle_face[slot[0].long()].long()
+        return SurfaceSamples(points[0], face, self.face_normals(face))
+
+    def face_normals(self, face: Tensor) -> Tensor:
+        """Unit normals [N, 3] float32 of faces [N] int64, 0 for a face without area."""
         corners = self._vertices.double()[self._faces[face].long()]
         normals = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0], dim=1)
         lengths = normals.norm(dim=1, keepdim=True)
-        return SurfaceSamples(points, face, (normals / torch.where(lengths > 0, lengths, 1.0)).float())
+        unit: Tensor = normals / torch.where(lengths > 0, lengths, 1.0)
+        return unit.float()
+
+    @cached_property
+    def as_batch(self) -> SurfaceBatch:
+        """The surface as a batch of one, which shares its memory."""
+        from pyimplicit.geometry.surface_batch import SurfaceBatch  # which is made of surfaces
+
+        return SurfaceBatch([self])
+
+    @cached_property
+    def area_table(self) -> Tensor:
+        """What triangles are chosen by: `pyimplicit.ops.build_area_table`."""
+        return ops.build_area_table(self.hierarchy)
+
+    def weight_cells(self, weight: DistanceWeight) -> WeightCells:
+        """The cells of the cube that points are drawn from by a weight of their distance; kept for the next draw."""
+        if weight not in self._cells:
+            self._cells[weight] = ops.build_weight_cells(self.hierarchy, weight)
+        return self._cells[weight]
 
     def prepare(self) -> Surface:
         """Make, now, the grid that tells queries where to look first; returns the surface.

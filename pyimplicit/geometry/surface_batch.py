@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from pyimplicit import ops
 from pyimplicit.geometry.surface import Surface
-from pyimplicit.ops import ClosestPoint, SurfaceTable
+from pyimplicit.ops import ClosestPoint, DistanceWeight, SurfaceBVH, SurfaceTable, WeightCells
 from pyimplicit.ops.start_grid import start_resolution
 
 
@@ -49,6 +50,9 @@ class SurfaceBatch:
                 )
         self._asked = 0  # points so far
         self._prepared = False
+        self._unsigned: _HeldTable | None = None
+        self._signed: _HeldTable | None = None
+        self._cells: WeightCells | None = None
 
     def __len__(self) -> int:
         return len(self.surfaces)
@@ -68,12 +72,13 @@ class SurfaceBatch:
         """The same surfaces on another device; itself if they are there already."""
         return self if torch.device(device) == self.device else SurfaceBatch([s.to(device) for s in self.surfaces])
 
-    def closest_point(self, points: Tensor, shapes: Tensor | None = None) -> ClosestPoint:
+    def closest_point(self, points: Tensor, shapes: Tensor | None = None, *, signed: bool = False) -> ClosestPoint:
         """Closest point of each row's surface to each of its points, with distance, face and barycentric coordinates.
 
         Args:
             points: [B, N, 3] float32 or float64, finite, mesh units, on the surfaces' device.
             shapes: [B] int64, which surface each row is for; by default row b is for surface b.
+            signed: Whether distances are negative inside.
 
         Returns:
             `ClosestPoint` with axes [B, N]; differentiable in the points.
@@ -89,13 +94,15 @@ class SurfaceBatch:
             tensor([[0],
                     [0]])
         """
-        self._note(points)
-        return ops.batch_closest_point(points, self._any_table, self._rows(shapes))
+        self._note_points(points)
+        return ops.batch_closest_point(
+            points, self.signed_table if signed else self.table, self._rows(shapes), signed=signed
+        )
 
     def unsigned_distance(self, points: Tensor, shapes: Tensor | None = None) -> Tensor:
         """Distance [B, N] to each row's surface, not negative; arguments and errors as `closest_point`."""
-        self._note(points)
-        return ops.batch_distance(points, self._any_table, self._rows(shapes), signed=False)
+        self._note_points(points)
+        return ops.batch_distance(points, self.table, self._rows(shapes), signed=False)
 
     def signed_distance(self, points: Tensor, shapes: Tensor | None = None) -> Tensor:
         """Distance [B, N] to each row's surface, negative inside; arguments and errors as `closest_point`.
@@ -106,12 +113,48 @@ class SurfaceBatch:
             >>> SurfaceBatch([surface]).signed_distance(torch.tensor([[[0.1, 0.2, 0.2], [-0.5, 0.1, 0.1]]]))
             tensor([[-0.1000,  0.5000]])
         """
-        self._note(points)
-        return ops.batch_distance(points, self._signed_table, self._rows(shapes), signed=True)
+        self._note_points(points)
+        return ops.batch_distance(points, self.signed_table, self._rows(shapes), signed=True)
 
     def contains(self, points: Tensor, shapes: Tensor | None = None) -> Tensor:
         """Whether each point lies inside its row's surface, [B, N] bool; arguments and errors as `closest_point`."""
         return self.signed_distance(points.detach() if isinstance(points, Tensor) else points, shapes) < 0
+
+    def face_normals(self, face: Tensor, shapes: Tensor | None = None) -> Tensor:
+        """Unit normals [B, N, 3] float32 of faces [B, N] of each row's surface."""
+        rows = zip(self._rows(shapes).tolist(), face, strict=True)
+        return torch.stack([self.surfaces[shape].face_normals(of_row) for shape, of_row in rows])
+
+    def weight_cells(self, weight: DistanceWeight) -> WeightCells:
+        """The cells that points are drawn from by a weight of their distance; kept for the last weight asked for."""
+        if self._cells is None or self._cells.weight != weight:
+            self._cells = WeightCells.of([surface.weight_cells(weight) for surface in self.surfaces])
+        return self._cells
+
+    @cached_property
+    def areas(self) -> Tensor:
+        """[F, 2] int32, what triangles are chosen by, of all surfaces; see `pyimplicit.ops.build_area_table`."""
+        tables = [surface.area_table for surface in self.surfaces]
+        return tables[0] if len(tables) == 1 else torch.cat(tables)
+
+    @property
+    def table(self) -> SurfaceTable:
+        """The surfaces' hierarchies as one, for queries without a sign."""
+        if self._signed is not None and self._signed.is_of([surface.signed_hierarchy for surface in self.surfaces]):
+            return self._signed.table  # it serves all queries
+        held = [surface.hierarchy for surface in self.surfaces]
+        if self._unsigned is None or not self._unsigned.is_of(held):
+            self._unsigned = _HeldTable(held, SurfaceTable.of(held, ["winding"] * len(held)))
+        return self._unsigned.table
+
+    @property
+    def signed_table(self) -> SurfaceTable:
+        """The surfaces' hierarchies as one, for queries with a sign, found as each surface's `sign_method` says."""
+        held = [surface.signed_hierarchy for surface in self.surfaces]
+        if self._signed is None or not self._signed.is_of(held):
+            self._unsigned = None
+            self._signed = _HeldTable(held, SurfaceTable.of(held, [surface.sign_method for surface in self.surfaces]))
+        return self._signed.table
 
     def prepare(self) -> SurfaceBatch:
         """Make each surface's start grid now (see `Surface.prepare`); returns the batch.
@@ -123,30 +166,29 @@ class SurfaceBatch:
             for surface in self.surfaces:
                 surface.prepare()
             self._prepared = True
-            self.__dict__.pop("_table", None)
-            self.__dict__.pop("_signed_table", None)
         return self
 
-    def _note(self, points: Tensor) -> None:
+    def note(self, count: int) -> None:
+        """Count points that are about to be asked for, and prepare for more once that pays."""
         if not self._prepared:
-            count = points.shape[0] * points.shape[1] if isinstance(points, Tensor) and points.ndim == 3 else 0
             if max(self._asked, count / 4) > sum(start_resolution(surface.hierarchy) ** 3 for surface in self.surfaces):
                 self.prepare()
             self._asked += count
 
+    def _note_points(self, points: Tensor) -> None:
+        if not self._prepared:  # whatever they are: they are checked later
+            self.note(points.shape[0] * points.shape[1] if isinstance(points, Tensor) and points.ndim == 3 else 0)
+
     def _rows(self, shapes: Tensor | None) -> Tensor:
         return torch.arange(len(self), device=self.device) if shapes is None else shapes
 
-    @property
-    def _any_table(self) -> SurfaceTable:
-        return self._signed_table if "_signed_table" in self.__dict__ else self._table
 
-    @cached_property
-    def _table(self) -> SurfaceTable:
-        return SurfaceTable.of([surface.hierarchy for surface in self.surfaces], ["winding"] * len(self))
+@dataclass(frozen=True, eq=False)
+class _HeldTable:
+    """A table, and the hierarchies that it was made of: surfaces get better ones as they are used."""
 
-    @cached_property
-    def _signed_table(self) -> SurfaceTable:
-        self.__dict__.pop("_table", None)  # the signed table serves unsigned queries, too
-        methods = [surface.sign_method for surface in self.surfaces]
-        return SurfaceTable.of([surface.signed_hierarchy for surface in self.surfaces], methods)
+    hierarchies: list[SurfaceBVH]
+    table: SurfaceTable
+
+    def is_of(self, hierarchies: list[SurfaceBVH]) -> bool:
+        return all(held is now for held, now in zip(self.hierarchies, hierarchies, strict=True))

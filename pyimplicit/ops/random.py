@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pyimplicit import _native
-from pyimplicit.checks import FLOATS, check_count
+from pyimplicit.checks import FLOATS, check_count, check_tensor
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,48 @@ class RandomStream:
     def for_purpose(self, purpose: int) -> RandomStream:
         """The stream of the same seed, shape and step for another purpose."""
         return RandomStream(self.seed, self.shape, self.step, purpose)
+
+
+@dataclass(frozen=True, eq=False)
+class RowStreams:
+    """The random numbers of the rows of a batch: each row has those of its own shape and step.
+
+    A row's draws are those of `RandomStream(seed, shape, step, purpose)`, whatever the other rows are.
+    """
+
+    seed: int
+    keys: Tensor  # [B, 2] int64: shape and step of each row, 0 to 2**32 - 1
+
+    @staticmethod
+    def of(seed: int, keys: Tensor | RandomStream, device: torch.device | str | None = None) -> RowStreams:
+        """Rows for `keys` [B, 2], or one row for a stream, whose purpose is left to the draws.
+
+        Raises:
+            ValueError: A key outside its range, or a seed outside 0 to 2**63 - 1.
+
+        Example:
+            >>> RowStreams.of(7, torch.tensor([[0, 1], [5, 1]])).keys.shape
+            torch.Size([2, 2])
+        """
+        if isinstance(keys, RandomStream):
+            keys = torch.tensor([[keys.shape, keys.step]], dtype=torch.int64)
+        check_tensor("keys", keys, ("B", 2), (torch.int64,))
+        if keys.numel() and (int(keys.min()) < 0 or int(keys.max()) >= 1 << 32):
+            raise ValueError(f"keys: expected 0 to 2**32 - 1, got {keys.min()}..{keys.max()}")
+        RandomStream(seed)
+        return RowStreams(seed, keys.to(keys.device if device is None else device).contiguous())
+
+    def branch(self, number: int) -> RowStreams:
+        """The rows' random numbers for a purpose of its own: another seed, which depends on this one and `number`."""
+        # splitmix64: Steele, Lea, Flood, "Fast Splittable Pseudorandom Number Generators", 2014, section 5.
+        mixed = (self.seed + (number + 1) * 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
+        mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
+        mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF
+        return RowStreams((mixed ^ (mixed >> 31)) >> 1, self.keys)
+
+    def check(self, rows: int, device: torch.device) -> Tensor:
+        """The keys, or an error if they are not for `rows` rows on `device`."""
+        return check_tensor("streams.keys", self.keys, (rows, 2), (torch.int64,), device)
 
 
 def uniform(

@@ -14,7 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
-from pyimplicit.ops.random import RandomStream
+from pyimplicit.ops.distance_sampling import WeightCells
+from pyimplicit.ops.query_points import PointSource
+from pyimplicit.ops.random import RandomStream, RowStreams
 from pyimplicit.ops.rays import RayHits
 from pyimplicit.ops.surface import ClosestPoint
 
@@ -69,10 +71,15 @@ def batch_closest_point(
     points: Tensor,  # [B, N, 3]
     meshes: Sequence[tuple[Tensor, Tensor]],  # vertices and faces of each surface
     shapes: Tensor,  # [B]
+    *,
+    signed: bool = False,
 ) -> ClosestPoint:
     """Twin of `pyimplicit.ops.batch_closest_point`: one row after the other."""
     rows = [closest_point(row, *meshes[shape]) for row, shape in zip(points, shapes.tolist(), strict=True)]
-    return ClosestPoint(*(torch.stack([getattr(row, part) for row in rows]) for part in ClosestPoint.__annotations__))
+    parts = [torch.stack([getattr(row, part) for row in rows]) for part in ClosestPoint.__annotations__]
+    if signed:
+        parts[0] = batch_distance(points, meshes, shapes, signed=True)
+    return ClosestPoint(*parts)
 
 
 def batch_distance(
@@ -254,8 +261,10 @@ def normal(
 
 
 def _words(count: int, stream: RandomStream, device: torch.device | str) -> _Words:
-    index = torch.arange(count, device=device)
+    return _words_at(torch.arange(count, device=device), stream)
 
+
+def _words_at(index: Tensor, stream: RandomStream) -> _Words:
     def constant(value: int) -> Tensor:
         return torch.full_like(index, value & _WORD)
 
@@ -315,6 +324,81 @@ def sample_surface(
     root, second = _open_uniform(words[2]).sqrt().unsqueeze(1), _open_uniform(words[3]).unsqueeze(1)
     points = (1 - root) * a[face] + root * (1 - second) * b[face] + root * second * c[face]
     return points.to(vertices.dtype), face
+
+
+# ---- query points
+
+
+def query_points(
+    meshes: Sequence[tuple[Tensor, Tensor]],  # corners [F, 3, 3] in leaf order and area table [F, 2] of each surface
+    shapes: Tensor,  # [B]
+    streams: RowStreams,
+    sources: Sequence[PointSource],
+    half_side: float = 0.5,
+) -> tuple[Tensor, Tensor]:
+    """Twin of `pyimplicit.ops.query_points`, one source of one row after the other."""
+    rows = []
+    for shape, (key, step) in zip(shapes.tolist(), streams.keys.tolist(), strict=True):
+        corners, table = meshes[shape]
+        parts = []
+        for source in sources:
+            stream = RandomStream(streams.seed, key, step, source.purpose)
+            if source.sigma is None:
+                points = uniform(source.count, stream, -half_side, half_side, device=shapes.device)
+                parts.append((points, torch.full((source.count,), -1, device=shapes.device)))
+                continue
+            words = _words(source.count, stream, shapes.device)
+            slot = _alias(table[:, 0].view(torch.float32), table[:, 1], words)
+            root, second = _open_uniform(words[2]).sqrt().unsqueeze(1), _open_uniform(words[3]).unsqueeze(1)
+            a, b, c = corners.double()[slot].unbind(1)
+            points = (1 - root) * a + root * (1 - second) * b + root * second * c
+            noise = normal(source.count, stream.for_purpose(source.purpose + 1), torch.float64, shapes.device)
+            parts.append(((points + source.sigma * noise).float(), slot))
+        rows.append([torch.cat(held) for held in zip(*parts, strict=True)])
+    return torch.stack([points for points, _ in rows]), torch.stack([slot for _, slot in rows]).int()
+
+
+def sample_by_distance(
+    meshes: Sequence[tuple[Tensor, Tensor]],  # vertices and faces of each surface
+    cells: WeightCells,
+    shapes: Tensor,  # [B]
+    streams: RowStreams,
+    count: int,
+    *,
+    purpose: int = 0,
+    signed: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """Twin of `pyimplicit.ops.sample_by_distance`: every attempt's distance is computed, by brute force."""
+    rows = []
+    weight = cells.weight
+    for shape, (key, step) in zip(shapes.tolist(), streams.keys.tolist(), strict=True):
+        held = cells.cells[int(cells.first[shape]) : int(cells.first[shape + 1])]
+        numbers, other = held.view(torch.float32), held[:, 7]
+        stream = RandomStream(streams.seed, key, step, purpose)
+        points = torch.full((count, 3), math.nan, device=shapes.device)
+        distance = torch.full((count,), math.nan, device=shapes.device)
+        waiting, attempt = torch.arange(count, device=shapes.device), 0
+        while len(waiting):
+            choice = _words_at(waiting | (2 * attempt << 32), stream)
+            place = _words_at(waiting | (2 * attempt + 1 << 32), stream)
+            cell = numbers[_alias(numbers[:, 6], other, choice)].double()
+            t = _uniform53(choice[2], choice[3]) * cell[:, 5]
+            limit = -t.log() / weight.slope if weight.reach is None else weight.reach - t / weight.slope
+            spread = torch.stack([2 * _open_uniform(word) - 1 for word in place[:3]], 1)
+            tried = (cell[:, :3] + spread * cell[:, 3:4]).float()
+            found = (signed_distance if signed else unsigned_distance)(tried, *meshes[shape])
+            kept = found.abs() < limit
+            points[waiting[kept]], distance[waiting[kept]] = tried[kept], found[kept]
+            waiting, attempt = waiting[~kept], attempt + 1
+        rows.append((points, distance))
+    return torch.stack([points for points, _ in rows]), torch.stack([distance for _, distance in rows])
+
+
+def _alias(share: Tensor, other: Tensor, words: _Words) -> Tensor:
+    """Indices chosen by an alias table from two words of each draw."""
+    product = words[0] * len(share) + (words[1] * len(share) >> 32)
+    index, within = product >> 32, ((product & _WORD) >> 8).float() * 2.0**-24
+    return torch.where(within < share[index], index, other[index].long())
 
 
 # ---- interpolation

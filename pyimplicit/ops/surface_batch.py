@@ -25,7 +25,7 @@ class SurfaceTable:
     Tensors only, like `SurfaceBVH`, so it can be moved, saved and shared.
     """
 
-    entries: Tensor  # [S, 15] int64, `SurfaceEntry` of csrc/surface_batch.h
+    entries: Tensor  # [S, 16] int64, `SurfaceEntry` of csrc/surface_batch.h
     boxes: Tensor
     links: Tensor
     moments: Tensor
@@ -39,7 +39,7 @@ class SurfaceTable:
 
     @staticmethod
     def of(bvhs: Sequence[SurfaceBVH], signs: Sequence[str]) -> SurfaceTable:
-        """The table of these hierarchies, which are copied into it.
+        """The table of these hierarchies, which are copied into it; of one, which it shares.
 
         Args:
             bvhs: At least one, all on the same device.
@@ -67,7 +67,8 @@ class SurfaceTable:
             rows.append(
                 [begins["boxes"], begins["frames"], begins["leaf_first"], begins["triangles"]]
                 + [-1 if array is None else begins[name] for name, array in optional.items()]
-                + [0 if bvh.start_leaf is None else bvh.start_leaf.shape[0], SIGN_METHODS[sign], int(bvh.is_closed)]
+                + [bvh.triangles.shape[0], 0 if bvh.start_leaf is None else bvh.start_leaf.shape[0]]
+                + [SIGN_METHODS[sign], int(bvh.is_closed)]
                 + [_bits(number) for number in (bvh.scale, bvh.start_half_side, *bvh.center.tolist())]
             )
             for name, held in parts.items():
@@ -76,7 +77,9 @@ class SurfaceTable:
                     held.append(array.reshape(-1) if name.startswith("start") else array)
                     begins[name] += held[-1].shape[0]
         empty = torch.empty(0, device=device)
-        arrays = {name: torch.cat(held) if held else empty for name, held in parts.items()}
+        arrays = {
+            name: held[0] if len(held) == 1 else torch.cat(held) if held else empty for name, held in parts.items()
+        }
         return SurfaceTable(torch.tensor(rows, dtype=torch.int64, device=device), **arrays)
 
     @property
@@ -89,6 +92,8 @@ def batch_closest_point(
     points: Tensor,  # [B, N, 3]
     table: SurfaceTable,
     shapes: Tensor,  # [B]
+    *,
+    signed: bool = False,
 ) -> ClosestPoint:
     """Closest point of surface `shapes[b]` to each of `points[b]`, exact, differentiable in the points.
 
@@ -96,6 +101,7 @@ def batch_closest_point(
         points: [B, N, 3] float32 or float64, finite, mesh units, on the table's device. B and N may be 0.
         table: The surfaces.
         shapes: [B] int64, which surface each row of points is for.
+        signed: Whether distances are negative inside, by each surface's own way to find the sign.
 
     Returns:
         As `closest_point`, with the axes [B, N] in place of [N].
@@ -112,7 +118,7 @@ def batch_closest_point(
         tensor([[0.2500, 0.2500]])
     """
     points, shapes = _check(points, table, shapes)
-    distance, point, face, barycentric, _ = _closest_point_op(points, *_tensors(table), shapes)
+    distance, point, face, barycentric, _ = _closest_point_op(points, *table_tensors(table), shapes, signed)
     return ClosestPoint(distance, point, face, barycentric)
 
 
@@ -139,21 +145,25 @@ def batch_distance(
         tensor([[0.2500, 0.2500]])
     """
     points, shapes = _check(points, table, shapes)
-    distance: Tensor = _distance_op(points, *_tensors(table), shapes, signed)
+    distance: Tensor = _distance_op(points, *table_tensors(table), shapes, signed)
     return distance
 
 
 def _check(points: Tensor, table: SurfaceTable, shapes: Tensor) -> tuple[Tensor, Tensor]:
     check_tensor("points", points, ("B", "N", 3), device=table.device)
-    points = check_coordinates("points", points)
-    check_tensor("shapes", shapes, (points.shape[0],), (torch.int64,), table.device)
+    return check_coordinates("points", points), check_shapes(shapes, table, points.shape[0])
+
+
+def check_shapes(shapes: Tensor, table: SurfaceTable, rows: int | None) -> Tensor:
+    """Return shapes [B] contiguous, or refuse what does not name surfaces of the table."""
+    check_tensor("shapes", shapes, ("B" if rows is None else rows,), (torch.int64,), table.device)
     count = table.entries.shape[0]
     known = ((shapes >= 0) & (shapes < count)).all()
     if torch.compiler.is_compiling():
         torch._assert_async(known, f"shapes: expected numbers in 0..{count - 1}")
     elif not bool(known):
         raise ValueError(f"shapes: expected numbers in 0..{count - 1}, got {shapes.min()}..{shapes.max()}")
-    return points, shapes.contiguous()
+    return shapes.contiguous()
 
 
 def _bits(number: float) -> int:
@@ -161,7 +171,8 @@ def _bits(number: float) -> int:
     return value
 
 
-def _tensors(table: SurfaceTable) -> tuple[Tensor, ...]:
+def table_tensors(table: SurfaceTable) -> tuple[Tensor, ...]:
+    """The table's tensors, in their order."""
     return tuple(getattr(table, name) for name in _TABLE)
 
 
@@ -174,21 +185,21 @@ _SCHEMA = "Tensor points, " + ", ".join(f"Tensor {name}" for name in _TABLE) + "
 def _query(points: Tensor, table: Sequence[Tensor], shapes: Tensor, signed: bool, **outputs: Tensor | None) -> None:
     _native.call(
         "surface_batch_query", points.device, points.dtype, points=points, batch=points.shape[0],
-        each=points.shape[1], **dict(zip(_TABLE, table, strict=True)), shapes=shapes, with_sign=signed, **outputs,
+        each=points.shape[1], table=tuple(table), shapes=shapes, with_sign=signed, **outputs,
     )  # fmt: skip
 
 
-def _closest_point_kernel(points: Tensor, *rest: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    *table, shapes = rest
+def _closest_point_kernel(points: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    *table, shapes, signed = rest
     outputs = _closest_point_fake(points)
     distance, closest, face, barycentric, slot = outputs
     _query(
-        points, table, shapes, False, distance=distance, closest=closest, slot=slot, face=face, barycentric=barycentric
+        points, table, shapes, signed, distance=distance, closest=closest, slot=slot, face=face, barycentric=barycentric
     )
     return outputs
 
 
-def _closest_point_fake(points: Tensor, *_rest: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+def _closest_point_fake(points: Tensor, *_rest: Any) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     axes = points.shape[:2]
     return (
         points.new_empty(axes),
@@ -200,7 +211,7 @@ def _closest_point_fake(points: Tensor, *_rest: Tensor) -> tuple[Tensor, Tensor,
 
 
 def _closest_point_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    points, *table, shapes = inputs
+    points, *table, shapes, _ = inputs
     distance, closest, face, barycentric, slot = output
     ctx.mark_non_differentiable(face, barycentric, slot)
     entries, triangles = table[0], table[_TABLE.index("triangles")]
@@ -212,13 +223,14 @@ def _closest_point_backward(
 ) -> tuple[Tensor | None, ...]:
     points, distance, closest, barycentric, *named = ctx.saved_tensors
     feature = ClosestFeature.of(_corners_op(*named).to(points.dtype), barycentric)
-    slope = feature.away(points, distance, closest) * grad_distance.unsqueeze(-1)
-    return (slope + feature.along(grad_closest), *[None] * (len(_TABLE) + 1))
+    uphill = (grad_distance * torch.where(distance < 0, -1.0, 1.0)).unsqueeze(-1)
+    slope = feature.away(points, distance.abs(), closest) * uphill
+    return (slope + feature.along(grad_closest), *[None] * (len(_TABLE) + 2))
 
 
 _closest_point_op = register(
     "surface_batch_closest_point",
-    f"({_SCHEMA}) -> (Tensor distance, Tensor closest, Tensor face, Tensor barycentric, Tensor slot)",
+    f"({_SCHEMA}, bool signed) -> (Tensor distance, Tensor closest, Tensor face, Tensor barycentric, Tensor slot)",
     _closest_point_kernel,
     _closest_point_fake,
     _closest_point_backward,
@@ -236,7 +248,7 @@ def _distance_kernel(points: Tensor, *rest: Any) -> Tensor:
 def _distance_backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
     # The forward pass keeps distances alone; the closest points are found again for those who want gradients.
     points, *table, shapes, signed = ctx.saved_tensors
-    distance, closest, _, barycentric, slot = _closest_point_op(points, *table, shapes)
+    distance, closest, _, barycentric, slot = _closest_point_op(points, *table, shapes, False)
     corners = _corners_op(table[0], table[_TABLE.index("triangles")], shapes, slot)
     feature = ClosestFeature.of(corners.to(points.dtype), barycentric)
     uphill = (gradient * torch.where(signed < 0, -1.0, 1.0)).unsqueeze(-1)

@@ -1,22 +1,20 @@
 """Query points: the strategies that draw them, the sets they come in, and the distance mask."""
 
+from pyimplicit.sampling.balanced import Balanced
+from pyimplicit.sampling.by_distance import Exponential, Linear
 from pyimplicit.sampling.mask import DistanceMask
-from pyimplicit.sampling.queries import QuerySet, sample_queries
-from pyimplicit.sampling.strategies import (
-    STRATEGIES,
-    Component,
-    Linear,
-    Mixture,
-    Strategy,
-    SurfaceNoise,
-    Uniform,
-    resolve_strategy,
-)
+from pyimplicit.sampling.queries import QuerySet, sample_queries, sample_query_batch
+from pyimplicit.sampling.rows import Strategy
+from pyimplicit.sampling.sources import Component, Mixture, SurfaceNoise, Uniform
+from pyimplicit.sampling.strategies import RELATED_STRATEGIES, STRATEGIES, resolve_strategy
 
 __all__ = [
+    "RELATED_STRATEGIES",
     "STRATEGIES",
+    "Balanced",
     "Component",
     "DistanceMask",
+    "Exponential",
     "Linear",
     "Mixture",
     "QuerySet",
@@ -25,4 +23,5 @@ __all__ = [
     "Uniform",
     "resolve_strategy",
     "sample_queries",
+    "sample_query_batch",
 ]

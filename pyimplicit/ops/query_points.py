@@ -1,0 +1,173 @@
+"""Query points of several shapes in one pass: uniform in the cube, on a surface, around a surface."""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pyimplicit import _native
+from pyimplicit.checks import check_count, check_positive, check_tensor
+from pyimplicit.ops._library import register
+from pyimplicit.ops.bvh import SurfaceBVH
+from pyimplicit.ops.random import RowStreams
+from pyimplicit.ops.surface_batch import SurfaceTable, check_shapes, table_tensors
+
+# As kMostSources in csrc/query_points.h: the sources travel with the kernel's arguments.
+MOST_SOURCES = 16
+
+
+@dataclass(frozen=True)
+class PointSource:
+    """A part of each shape's points that is drawn in one way.
+
+    Args:
+        count: Number of points, at least 1.
+        sigma: Standard deviation of the noise around area-uniform points of the surface, along each axis, mesh units;
+            0 for the surface itself, None for points uniform in the cube.
+        purpose: Of the random numbers; points around a surface also use the one after it.
+    """
+
+    count: int
+    sigma: float | None
+    purpose: int
+
+    def __post_init__(self) -> None:
+        check_count("count", self.count)
+        if self.sigma is not None and not 0 <= self.sigma < math.inf:
+            raise ValueError(f"sigma: expected a finite number of at least 0, or None, got {self.sigma}")
+        if not 0 <= check_count("purpose", self.purpose, minimum=0) < (1 << 16) - 1:
+            raise ValueError(f"purpose: expected less than 2**16 - 1, got {self.purpose}")
+
+
+def build_area_table(bvh: SurfaceBVH) -> Tensor:
+    """What `query_points` chooses triangles by: [F, 2] int32, `AliasEntry` of csrc/alias_table.h, by leaf slot.
+
+    Args:
+        bvh: The prepared surface.
+
+    Returns:
+        The table, on the hierarchy's device; 8 bytes a triangle.
+
+    Raises:
+        ValueError: A mesh without area.
+
+    Source:
+        Vose, "A Linear Algorithm for Generating Random Numbers with a Given Distribution", 1991.
+
+    Example:
+        >>> from pyimplicit.ops import build_bvh
+        >>> build_area_table(build_bvh(torch.eye(3), torch.tensor([[0, 1, 2]]))).shape
+        torch.Size([1, 2])
+    """
+    corners = bvh.triangles.cpu()
+    entries = torch.empty(corners.shape[0], 2, dtype=torch.int32)
+    total = torch.empty(1, dtype=torch.float64)
+    _native.call(
+        "build_area_table", corners.device, corners=corners, count=corners.shape[0], entries=entries, total=total
+    )
+    if not 0 < total.item() < math.inf:
+        raise ValueError("faces: expected a mesh of positive, finite area")
+    return entries.to(bvh.device)
+
+
+def query_points(
+    table: SurfaceTable,
+    areas: Tensor,  # [F, 2]
+    shapes: Tensor,  # [B]
+    streams: RowStreams,
+    sources: Sequence[PointSource],
+    half_side: float = 0.5,
+) -> tuple[Tensor, Tensor]:
+    """Points of each shape from each of several sources, one behind the other.
+
+    Args:
+        table: The surfaces.
+        areas: [F, 2] int32, `build_area_table` of all of them, in their order.
+        shapes: [B] int64, which surface each row of points is for.
+        streams: The random numbers of each row.
+        sources: At least one, at most `MOST_SOURCES`.
+        half_side: Of the cube around the origin in which points are uniform, mesh units, above 0.
+
+    Returns:
+        Points [B, N, 3] float32 in mesh units, N the sum of the sources' counts, and the leaf slot [B, N] int32 of the
+        triangle that each was drawn on, -1 for those that are uniform in the cube.
+
+    Raises:
+        TypeError: A wrong dtype.
+        ValueError: A wrong shape or device, a surface that the table does not have, no sources or too many.
+
+    Source:
+        Liu and Yang, "Analysis of Sampling Strategies for Implicit 3D Reconstruction", section III-C;
+        Osada et al., "Shape Distributions", TOG 2002, section 4.2.
+
+    Example:
+        >>> from pyimplicit.ops import build_bvh
+        >>> bvh = build_bvh(torch.eye(3), torch.tensor([[0, 1, 2]]))
+        >>> table, row = SurfaceTable.of([bvh], ["winding"]), RowStreams.of(0, torch.tensor([[0, 0]]))
+        >>> points, _ = query_points(table, build_area_table(bvh), torch.tensor([0]), row, [PointSource(5, 0.0, 0)])
+        >>> torch.allclose(points.sum(2), torch.ones(1, 5))
+        True
+    """
+    shapes = check_shapes(shapes, table, None)
+    check_tensor("areas", areas, (table.triangles.shape[0], 2), (torch.int32,), table.device)
+    keys = streams.check(shapes.shape[0], table.device)
+    if not 0 < len(sources) <= MOST_SOURCES:
+        raise ValueError(f"sources: expected between 1 and {MOST_SOURCES}, got {len(sources)}")
+    half_side = check_positive("half_side", half_side)
+    counts = [source.count for source in sources]
+    purposes = [source.purpose for source in sources]
+    sigmas = [-1.0 if source.sigma is None else float(source.sigma) for source in sources]
+    points, slot = _query_points_op(
+        *table_tensors(table), areas, shapes, keys, streams.seed, counts, purposes, sigmas, half_side
+    )
+    return points, slot
+
+
+# ---- operators
+
+
+def _query_points_kernel(*arguments: Any) -> tuple[Tensor, Tensor]:
+    *table, areas, shapes, keys, seed, counts, purposes, sigmas, half_side = arguments
+    points, slot = _query_points_fake(*arguments)
+    sources = _sources(counts, purposes, sigmas)  # alive until the call ends
+    _native.call(
+        "draw_query_points", shapes.device, table=tuple(table), areas=areas, shapes=shapes, keys=keys, seed=seed,
+        batch=shapes.shape[0], each=sum(counts), sources=sources.buffer_info()[0],
+        half_side=half_side, points=points, slot=slot,
+    )  # fmt: skip
+    return points, slot
+
+
+def _sources(counts: Sequence[int], purposes: Sequence[int], sigmas: Sequence[float]) -> array[int]:
+    """`PointSources` of csrc/query_points.h."""
+    held = array("q", [len(counts)])
+    first = 0
+    for count, purpose, sigma in zip(counts, purposes, sigmas, strict=True):
+        held.extend((first, purpose, *array("q", array("d", [sigma]).tobytes())))
+        first += count
+    held.extend([0] * 3 * (MOST_SOURCES - len(counts)))
+    return held
+
+
+def _query_points_fake(*arguments: Any) -> tuple[Tensor, Tensor]:
+    *_table, _areas, shapes, _keys, _seed, counts, _purposes, _sigmas, _half_side = arguments
+    size = (shapes.shape[0], sum(counts))
+    return (
+        torch.empty(*size, 3, dtype=torch.float32, device=shapes.device),
+        torch.empty(*size, dtype=torch.int32, device=shapes.device),
+    )
+
+
+_query_points_op = register(
+    "query_points",
+    "(" + ", ".join(f"Tensor {name}" for name in SurfaceTable.__annotations__) + ", Tensor areas, Tensor shapes,"
+    " Tensor keys, int seed, int[] counts, int[] purposes, float[] sigmas, float half_side) -> (Tensor, Tensor)",
+    _query_points_kernel,
+    _query_points_fake,
+)

@@ -1,0 +1,122 @@
+"""Query points uniform in the cube and around the surface, and mixtures: seven of the paper's eight strategies."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from pyimplicit import ops
+from pyimplicit.checks import check_positive
+from pyimplicit.ops import PointSource
+from pyimplicit.ops.query_points import MOST_SOURCES
+from pyimplicit.sampling.rows import CUBE, Drawn, DrawsOneRow, DrawsRows, Rows, Strategy, draw_rows
+
+
+@dataclass(frozen=True)
+class Uniform(DrawsOneRow):
+    """Uniform in the cube."""
+
+    def draw_rows(self, rows: Rows, count: int) -> Drawn:
+        """Draw points [B, count, 3]."""
+        return _draw([PointSource(count, None, rows.purpose)], rows)
+
+
+@dataclass(frozen=True)
+class SurfaceNoise(DrawsOneRow):
+    """Area-uniform points of the surface plus isotropic Gaussian noise; they may leave the cube.
+
+    Args:
+        sigma: Standard deviation along each axis, mesh units, above 0.
+    """
+
+    sigma: float
+
+    def __post_init__(self) -> None:
+        check_positive("sigma", self.sigma)
+
+    def draw_rows(self, rows: Rows, count: int) -> Drawn:
+        """Draw points [B, count, 3]."""
+        return _draw([PointSource(count, self.sigma, rows.purpose)], rows)
+
+
+@dataclass(frozen=True)
+class Component:
+    """One part of a mixture."""
+
+    share: float  # of the points, above 0; the shares of a mixture sum to 1
+    source: Strategy | DrawsRows
+
+
+@dataclass(frozen=True)
+class Mixture(DrawsOneRow):
+    """A fixed share of the points from each of several sources.
+
+    The number of points stays exact: shares are rounded so that they sum to it.
+
+    Args:
+        name: What the strategy is called.
+        symbol: The paper's symbol without its S, such as "BS".
+        components: The sources with their shares, which must sum to 1: `Uniform`, `SurfaceNoise`, any strategy.
+
+    Raises:
+        ValueError: No components, a share not above 0, or shares that do not sum to 1.
+
+    Example:
+        >>> strategy = Mixture("mine", "M", (Component(0.9, SurfaceNoise(0.02)), Component(0.1, Uniform())))
+        >>> strategy.counts(25)
+        [23, 2]
+    """
+
+    name: str
+    symbol: str
+    components: tuple[Component, ...]
+
+    def __post_init__(self) -> None:
+        if not self.components:
+            raise ValueError("components: expected at least one, got none")
+        for component in self.components:
+            check_positive("share", component.share)
+        total = math.fsum(component.share for component in self.components)
+        if abs(total - 1) > 1e-9:
+            raise ValueError(f"components: expected shares that sum to 1, got {total}")
+
+    def counts(self, count: int) -> list[int]:
+        """How many of `count` points each component draws: largest remainders first, so that the sum is exact."""
+        exact = [component.share * count for component in self.components]
+        counts = [math.floor(value + 1e-9) for value in exact]
+        by_remainder = sorted(range(len(exact)), key=lambda i: (counts[i] - exact[i], i))
+        for i in by_remainder[: count - sum(counts)]:
+            counts[i] += 1
+        return counts
+
+    def draw_rows(self, rows: Rows, count: int) -> Drawn:
+        """Draw points [B, count, 3], component after component."""
+        parts: list[Drawn] = []
+        together: list[PointSource] = []  # sources that one pass of the kernel serves
+
+        def flush() -> None:
+            if together:
+                parts.append(_draw(together, rows))
+                together.clear()
+
+        for place, (component, part) in enumerate(zip(self.components, self.counts(count), strict=True)):
+            source = component.source
+            if part == 0:
+                continue
+            if isinstance(source, Uniform | SurfaceNoise):
+                sigma = source.sigma if isinstance(source, SurfaceNoise) else None
+                # Purposes two apart: noise uses its own and the next.
+                together.append(PointSource(part, sigma, rows.purpose + 2 * place))
+                if len(together) == MOST_SOURCES:
+                    flush()
+            else:
+                flush()
+                parts.append(draw_rows(source, rows.branch(place), part))
+        flush()
+        return Drawn.join(parts, rows)
+
+
+def _draw(sources: list[PointSource], rows: Rows) -> Drawn:
+    surfaces = rows.surfaces
+    points, _ = ops.query_points(surfaces.table, surfaces.areas, rows.shapes, rows.streams, sources, CUBE)
+    return Drawn(points)

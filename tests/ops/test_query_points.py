@@ -1,0 +1,132 @@
+"""Points drawn in one pass for many surfaces: against their twin, and the same alone as in company."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from pyimplicit import _native, ops
+from pyimplicit.ops import PointSource, RandomStream, RowStreams, SurfaceTable, reference
+from tests.helpers import bvh_of, chi_square_fits, rounded, soup, torus
+
+MESHES = [rounded(torus()), rounded(soup(300)), rounded(torus(0.3, 0.05, 40, 8))]
+SOURCES = [PointSource(300, None, 0), PointSource(500, 0.05, 2), PointSource(77, 0.0, 4)]
+SHAPES = [2, 0, 1, 0]
+KEYS = [[2, 9], [0, 9], [1, 0], [0, 10]]
+
+
+def prepared(device):
+    bvhs = [bvh_of(mesh, device) for mesh in MESHES]
+    areas = [ops.build_area_table(bvh) for bvh in bvhs]
+    return bvhs, areas, SurfaceTable.of(bvhs, ["winding"] * len(bvhs))
+
+
+def corners_of(bvh):
+    return bvh.triangles.double().reshape(-1, 3, 3) / bvh.scale + bvh.center
+
+
+def test_against_the_twin(device):
+    bvhs, areas, table = prepared(device)
+    shapes, streams = torch.tensor(SHAPES, device=device), RowStreams.of(5, torch.tensor(KEYS), device)
+    points, slot = ops.query_points(table, torch.cat(areas), shapes, streams, SOURCES)
+    meshes = [(corners_of(bvh), area) for bvh, area in zip(bvhs, areas, strict=True)]
+    expected, expected_slot = reference.query_points(meshes, shapes, streams, SOURCES)
+    assert torch.equal(slot, expected_slot)
+    torch.testing.assert_close(points, expected, rtol=0, atol=1e-6)
+
+
+def test_a_row_does_not_depend_on_the_others(device):
+    bvhs, areas, table = prepared(device)
+    shapes, streams = torch.tensor(SHAPES, device=device), RowStreams.of(5, torch.tensor(KEYS), device)
+    together, _ = ops.query_points(table, torch.cat(areas), shapes, streams, SOURCES)
+    for row, (shape, key) in enumerate(zip(SHAPES, KEYS, strict=True)):
+        alone = SurfaceTable.of([bvhs[shape]], ["winding"])
+        one = RowStreams.of(5, torch.tensor([key]), device)
+        points, _ = ops.query_points(
+            alone, areas[shape], torch.zeros(1, dtype=torch.int64, device=device), one, SOURCES
+        )
+        assert torch.equal(points[0], together[row])
+
+
+def test_triangles_are_chosen_by_area(device):
+    bvh = bvh_of(MESHES[1], device)
+    table, one = SurfaceTable.of([bvh], ["winding"]), torch.zeros(1, dtype=torch.int64, device=device)
+    row = RowStreams.of(1, RandomStream(1), device)
+    points, slot = ops.query_points(table, ops.build_area_table(bvh), one, row, [PointSource(200_000, 0.0, 0)])
+    corners = corners_of(bvh).cpu()
+    areas = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]).norm(dim=1)
+    counts = torch.bincount(slot[0].cpu().long(), minlength=len(areas)).double()
+    assert chi_square_fits(counts, 200_000 * areas / areas.sum())
+    distance = ops.unsigned_distance(points[0], bvh)
+    assert float(distance.max()) < 1e-6
+
+
+def test_faces_without_area_are_never_drawn(device):
+    vertices = torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [2, 0, 0], [3, 0, 0]], device="cpu")
+    faces = torch.tensor([[0, 1, 3], [0, 1, 2], [1, 3, 4], [0, 0, 0]])
+    bvh = ops.build_bvh(vertices, faces).to(device)
+    row, one = RowStreams.of(1, RandomStream(1), device), torch.zeros(1, dtype=torch.int64, device=device)
+    table = SurfaceTable.of([bvh], ["winding"])
+    _, slot = ops.query_points(table, ops.build_area_table(bvh), one, row, [PointSource(5000, 0.0, 0)])
+    assert set(bvh.triangle_face[slot.long()].unique().tolist()) == {1}
+
+
+@pytest.mark.parametrize("weights", ["even", "heavy", "one", "zeros", "tiny"])
+def test_alias_tables_carry_their_weights(weights):
+    """The share that every entry receives, added up from the table itself, is its weight."""
+    count = 1000
+    generator = torch.Generator().manual_seed(3)
+    values = {
+        "even": torch.ones(count, dtype=torch.float64),
+        "heavy": torch.rand(count, generator=generator, dtype=torch.float64).pow(-3),
+        "one": torch.zeros(count, dtype=torch.float64).index_fill(0, torch.tensor([417]), 2.0),
+        "zeros": torch.rand(count, generator=generator, dtype=torch.float64).round(),
+        "tiny": 1e-290 * torch.rand(count, generator=generator, dtype=torch.float64),
+    }[weights]
+    entries, total = torch.empty(count, 2, dtype=torch.int32), torch.empty(1, dtype=torch.float64)
+    _native.call(
+        "build_alias_table", torch.device("cpu"), weights=values, count=count, entries=entries.data_ptr(), stride=8,
+        total=total,
+    )  # fmt: skip
+    share, other = entries[:, 0].view(torch.float32).double(), entries[:, 1].long()
+    assert bool(((share >= 0) & (share <= 1)).all())
+    received = share.index_add(0, other, 1 - share) / count
+    torch.testing.assert_close(received, values / values.sum(), rtol=1e-5, atol=2e-7 / count)
+    assert bool((received[values == 0] == 0).all())
+    assert total.item() == pytest.approx(float(values.sum()))
+
+
+def test_errors():
+    bvh = bvh_of(MESHES[0])
+    table, areas = SurfaceTable.of([bvh], ["winding"]), ops.build_area_table(bvh)
+    row, one = RowStreams.of(1, RandomStream(1)), torch.tensor([0])
+    good = [PointSource(3, 0.1, 0)]
+    for call, words in (
+        (lambda: ops.query_points(table, areas, one, row, []), "sources: expected between 1 and 16, got 0"),
+        (lambda: ops.query_points(table, areas, one, row, good * 17), "sources: expected between 1 and 16, got 17"),
+        (lambda: ops.query_points(table, areas, one + 1, row, good), r"shapes: expected numbers in 0..0, got 1..1"),
+        (lambda: ops.query_points(table, areas[:5], one, row, good), "areas: expected shape"),
+        (lambda: ops.query_points(table, areas, torch.tensor([0, 0]), row, good), "streams.keys: expected shape"),
+        (lambda: ops.query_points(table, areas, one, row, good, 0.0), "half_side: expected a finite number above 0"),
+        (lambda: PointSource(0, 0.1, 0), "count: expected at least 1"),
+        (lambda: PointSource(1, -0.1, 0), "sigma: expected a finite number"),
+        (lambda: PointSource(1, math.nan, 0), "sigma: expected a finite number"),
+        (lambda: PointSource(1, 0.1, 1 << 16), "purpose: expected less than"),
+        (lambda: RowStreams.of(1, torch.tensor([[0, -1]])), "keys: expected 0 to"),
+        (lambda: RowStreams.of(-1, torch.tensor([[0, 1]])), "seed: expected at least 0"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            call()
+    flat = ops.build_bvh(torch.zeros(3, 3), torch.tensor([[0, 1, 2]]))
+    with pytest.raises(ValueError, match="faces: expected a mesh of positive, finite area"):
+        ops.build_area_table(flat)
+
+
+def test_branches_are_apart():
+    streams = RowStreams.of(7, torch.tensor([[0, 0]]))
+    seeds = {streams.branch(number).seed for number in range(1000)} | {7}
+    assert len(seeds) == 1001
+    assert all(0 <= seed < 1 << 63 for seed in seeds)
+    assert streams.branch(3).seed == streams.branch(3).seed
