@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pyimplicit.geometry.surface import Surface
     from pyimplicit.geometry.surface_batch import SurfaceBatch
     from pyimplicit.geometry.watertight import make_watertight
-    from pyimplicit.sampling import STRATEGIES, DistanceMask, QuerySet, sample_queries
+    from pyimplicit.sampling import STRATEGIES, DistanceMask, QuerySet, sample_queries, sample_query_batch
     from pyimplicit.study import run_study
     from pyimplicit.training import train
 
@@ -41,7 +41,7 @@ _HOMES = {
     "geometry.surface": ("Surface",),
     "geometry.surface_batch": ("SurfaceBatch",),
     "geometry.watertight": ("make_watertight",),
-    "sampling": ("STRATEGIES", "DistanceMask", "QuerySet", "sample_queries"),
+    "sampling": ("STRATEGIES", "DistanceMask", "QuerySet", "sample_queries", "sample_query_batch"),
     "study": ("run_study",),
     "training": ("train",),
 }
@@ -73,6 +73,7 @@ __all__ = [
     "ops",
     "run_study",
     "sample_queries",
+    "sample_query_batch",
     "sampling",
     "save_mesh",
     "study",

@@ -88,7 +88,7 @@ def _sample(commands: Any) -> None:
     sample.add_argument("--count", type=int, default=2_000, help="number of query points")
     sample.add_argument("--seed", type=int, default=0, help="seed of the points")
     sample.add_argument("--out", required=True, help="file to write: .npz, .ply or .safetensors")
-    sample.add_argument("--plot", help="PNG file for a picture of a slab of the points")
+    sample.add_argument("--plot", help="PNG file for a picture of the points and the histogram of their distances")
     sample.add_argument("--watertight", action="store_true", help="make the mesh watertight first")
     sample.add_argument(
         "--no-normalize",

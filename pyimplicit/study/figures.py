@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 
 from pyimplicit.atomic import write_atomically
 from pyimplicit.geometry import Surface
-from pyimplicit.sampling import sample_queries
+from pyimplicit.sampling import Strategy, sample_queries
 from pyimplicit.study.tables import Row, StudyTable, density_tells, headings, symbol
 
 
@@ -227,6 +227,63 @@ def strategy_slabs(
             dots, ax=panels.tolist(), shrink=0.8, extend="both", ticks=[-0.1, -0.05, 0, 0.1, 0.2, 0.3]
         )
         bar.set_label("signed distance [mesh units], negative inside")
+        return _save(figure, path)
+
+
+def strategy_picture(
+    surface: Surface,
+    strategy: str | Strategy,
+    path: str | os.PathLike[str],
+    title: str,
+    *,
+    count: int = 20_000,
+    thickness: float = 0.04,
+    seed: int = 0,
+) -> Path:
+    """Draw one strategy's query points in space, in a slab, and the histogram of their distances (Figures 1, 2, 6).
+
+    Args:
+        surface: The shape.
+        strategy: Name, symbol or object.
+        path: The PNG file; written in one go.
+        title: Heading of the figure.
+        count: Query points drawn; the histogram is of all, the pictures show at most 8,000 and those in the slab.
+        thickness: Thickness of the slab around z = 0, in mesh units.
+        seed: Seed of the points.
+
+    Returns:
+        The path.
+    """
+    queries = sample_queries(surface, strategy, count, seed=seed)
+    points, distance = queries.points.cpu().numpy(), queries.signed_distance.cpu().numpy()
+    norm = TwoSlopeNorm(0.0, -0.1, 0.3)
+    with rc_context({**_STYLE, "axes.grid": False}):
+        figure = Figure(figsize=(12.5, 4.4), layout="constrained")
+        space = figure.add_subplot(1, 3, 1, projection="3d")
+        # The picture's z is up; meshes have y up.
+        x, y, z = points[:8000].T
+        dots = space.scatter(x, -z, y, c=distance[:8000], s=1.5, cmap=_DISTANCES, norm=norm, linewidths=0)
+        space.set_box_aspect((1, 1, 1))
+        space.set(xlim=(-0.5, 0.5), ylim=(-0.5, 0.5), zlim=(-0.5, 0.5), xlabel="x", ylabel="-z", zlabel="y")
+        space.set_title(f"{min(count, 8000):,} of {count:,} points")
+        slab = figure.add_subplot(1, 3, 2)
+        shown = np.abs(points[:, 2]) <= thickness / 2
+        order = np.argsort(-np.abs(distance[shown]))
+        x, y, value = (column[shown][order] for column in (points[:, 0], points[:, 1], distance))
+        slab.scatter(x, y, c=value, s=4, cmap=_DISTANCES, norm=norm, linewidths=0, rasterized=True)
+        slab.set(
+            aspect="equal", xlim=(-0.55, 0.55), ylim=(-0.55, 0.55), xlabel="x [mesh units]", ylabel="y [mesh units]"
+        )
+        slab.set_title(f"{len(x):,} points within {thickness / 2:g} of z = 0")
+        bar = figure.colorbar(dots, ax=[space, slab], shrink=0.75, extend="both", ticks=[-0.1, 0, 0.1, 0.2, 0.3])
+        bar.set_label("signed distance [mesh units]")
+        histogram = figure.add_subplot(1, 3, 3)
+        histogram.hist(distance, bins=100, density=True, color="#4878a8")
+        histogram.axvline(0, color="black", linewidth=0.8)
+        histogram.set(xlabel="signed distance [mesh units], negative inside", ylabel="density")
+        inside = 100 * float((distance < 0).mean())
+        histogram.set_title(f"{inside:.1f}% inside, mean distance {float(np.abs(distance).mean()):.3f}")
+        figure.suptitle(title, x=0.02, ha="left", fontweight="bold")
         return _save(figure, path)
 
 

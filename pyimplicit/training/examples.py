@@ -15,21 +15,21 @@ from torch import Tensor
 
 from pyimplicit.data import Shape
 from pyimplicit.errors import ConfigError, DataError
-from pyimplicit.geometry import Surface
-from pyimplicit.sampling import sample_queries
+from pyimplicit.geometry import Surface, SurfaceBatch
+from pyimplicit.sampling import sample_queries, sample_query_batch
 from pyimplicit.training.config import TrainConfig
 from pyimplicit.training.seeds import derive_seed, generator
 
 
 @dataclass(frozen=True, eq=False)
 class TrainingSet:
-    """The pools of all shapes, stacked, on the CPU."""
+    """The pools of all shapes, stacked, on the CPU; or their surfaces, where the training runs."""
 
     names: tuple[str, ...]
     points: Tensor  # [S, P, 3] float32; P is 0 if points are drawn anew at every step
     signed_distance: Tensor  # [S, P] float32, negative inside
     clouds: Tensor  # [S, C, 3] float32; C is 0 for auto-decoders
-    surfaces: tuple[Surface, ...]  # empty unless points are drawn anew at every step
+    surfaces: SurfaceBatch | None  # on the training device, if points are drawn anew at every step
 
     def __len__(self) -> int:
         return len(self.names)
@@ -74,7 +74,7 @@ def build_training_set(config: TrainConfig, shapes: Sequence[Shape], clouds: boo
             points.append(queries.points)
             distances.append(queries.signed_distance)
         else:
-            surfaces.append(surface)
+            surfaces.append(surface.to(config.device))
         if clouds:
             seed = derive_seed(config.seed, "cloud", shape.name)
             cloud_pools.append(surface.sample_surface(config.cloud_pool, seed=seed).points.float())
@@ -84,7 +84,7 @@ def build_training_set(config: TrainConfig, shapes: Sequence[Shape], clouds: boo
         points=torch.stack(points) if points else torch.empty(count, 0, 3),
         signed_distance=torch.stack(distances) if distances else torch.empty(count, 0),
         clouds=torch.stack(cloud_pools) if cloud_pools else torch.empty(count, 0, 3),
-        surfaces=tuple(surfaces),
+        surfaces=SurfaceBatch(surfaces) if surfaces else None,
     )
 
 
@@ -96,8 +96,8 @@ def draw_batch(data: TrainingSet, config: TrainConfig, step: int) -> Batch:
     """
     shapes = batch_shapes(len(data), config.batch_size, step, config.seed)
     random = generator(config.seed, "batch", step)
-    if data.surfaces:
-        points, signed_distance = _draw_anew(data, config, shapes, step)
+    if data.surfaces is not None:
+        points, signed_distance = _draw_anew(data.surfaces, config, shapes, step)
     else:
         chosen = _choose(shapes, data.points.shape[1], config.points_per_step, random)
         points = data.points.reshape(-1, 3)[chosen]
@@ -162,15 +162,15 @@ def _choose(shapes: Tensor, pool: int, count: int, random: torch.Generator) -> T
     return torch.randint(pool, (len(shapes), count), generator=random) + shapes[:, None] * pool
 
 
-def _draw_anew(data: TrainingSet, config: TrainConfig, shapes: Tensor, step: int) -> tuple[Tensor, Tensor]:
-    """Draw the query points of a batch from the surfaces: points [B, T, 3], signed distances [B, T]."""
-    drawn = [
-        sample_queries(
-            data.surfaces[shape],
-            config.strategy,
-            config.points_per_step,
-            seed=derive_seed(config.seed, "queries", data.names[shape], step, place),
-        )
-        for place, shape in enumerate(shapes.tolist())
-    ]
-    return torch.stack([queries.points for queries in drawn]), torch.stack([q.signed_distance for q in drawn])
+def _draw_anew(surfaces: SurfaceBatch, config: TrainConfig, shapes: Tensor, step: int) -> tuple[Tensor, Tensor]:
+    """Draw the query points of a batch from the surfaces: points [B, T, 3], signed distances [B, T].
+
+    They are keyed by the shape and by how often it has been seen before, which its epoch counts: no shape meets the
+    same points twice, whatever the batch size.
+    """
+    epochs = (step * len(shapes) + torch.arange(len(shapes))) // len(surfaces)
+    queries = sample_query_batch(
+        surfaces, config.strategy, config.points_per_step, derive_seed(config.seed, "queries"),
+        shapes=shapes.to(surfaces.device), keys=torch.stack((shapes, epochs), dim=1),
+    )  # fmt: skip
+    return queries.points, queries.signed_distance

@@ -145,7 +145,7 @@ def test_density_is_exact(device, name, weight, count, grid):
 
 @pytest.mark.parametrize(("tau", "mu"), [(0.101, None), (0.1, 11.0)])
 def test_a_distortion_of_one_percent_is_seen(device, tau, mu):
-    """A reach 1% too long, or a top cut off that makes densities 1% too high, does not pass for the linear weight."""
+    """A reach 1% too long, or a slope 10% too steep and cut off at 1, does not pass for the linear weight."""
     edges = torch.linspace(0, 0.1, 21, dtype=torch.float64)
     exact, _ = exact_shares(MESHES["torus"], LINEAR, device, edges, 200)
     _, distance, _ = draw(MESHES["torus"], DistanceWeight(1 / tau if mu is None else mu, tau), 300_000, device, seed=11)
