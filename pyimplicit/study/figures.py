@@ -271,9 +271,8 @@ def strategy_picture(
         order = np.argsort(-np.abs(distance[shown]))
         x, y, value = (column[shown][order] for column in (points[:, 0], points[:, 1], distance))
         slab.scatter(x, y, c=value, s=4, cmap=_DISTANCES, norm=norm, linewidths=0, rasterized=True)
-        slab.set(
-            aspect="equal", xlim=(-0.55, 0.55), ylim=(-0.55, 0.55), xlabel="x [mesh units]", ylabel="y [mesh units]"
-        )
+        slab.set(aspect="equal", xlim=(-0.55, 0.55), ylim=(-0.55, 0.55))
+        slab.set(xlabel="x [mesh units]", ylabel="y [mesh units]")
         slab.set_title(f"{len(x):,} points within {thickness / 2:g} of z = 0")
         bar = figure.colorbar(dots, ax=[space, slab], shrink=0.75, extend="both", ticks=[-0.1, 0, 0.1, 0.2, 0.3])
         bar.set_label("signed distance [mesh units]")
