@@ -5,7 +5,6 @@
 // or sixteen threads, on the CPU and on the GPU, whatever else is drawn beside it.
 #pragma once
 
-#include <cmath>
 #include <cstdint>
 
 #include "host_device.h"
@@ -48,15 +47,6 @@ PIM_HOST_DEVICE inline double open_uniform(uint32_t word) { return (double(word)
 // Uniform in [0, 1), 53 bits.
 PIM_HOST_DEVICE inline double uniform53(uint32_t high, uint32_t low) {
   return double((uint64_t(high) << 21) | (low >> 11)) * 1.1102230246251565404e-16;
-}
-
-// Two independent standard normals from two uniforms.
-// Source: Box and Muller, "A Note on the Generation of Random Normal Deviates", 1958.
-PIM_HOST_DEVICE inline void normal_pair(uint32_t word0, uint32_t word1, double& first, double& second) {
-  const double radius = std::sqrt(-2.0 * std::log(open_uniform(word0)));
-  const double angle = 6.283185307179586476925 * open_uniform(word1);
-  first = radius * std::cos(angle);
-  second = radius * std::sin(angle);
 }
 
 }  // namespace pyimplicit

@@ -75,11 +75,7 @@ struct DrawQueryPoints {
     const Vec3d a = bvh.corner(triangle, 0), b = bvh.corner(triangle, 1), c = bvh.corner(triangle, 2);
     Vec3d point = bvh.global(a + (root * (1 - second)) * (b - a) + (root * second) * (c - a));
     if (source.sigma > 0) {
-      const Words4 noise = streams.of(row, uint32_t(source.purpose) + 1).words(index);
-      double x, y, z, unused;
-      normal_pair(noise.w[0], noise.w[1], x, y);
-      normal_pair(noise.w[2], noise.w[3], z, unused);
-      point = point + source.sigma * Vec3d{x, y, z};
+      point = point + source.sigma * normal3(streams.of(row, uint32_t(source.purpose) + 1).words(index));
     }
     store3(points, i, Vec3f(point));
     if (slot != nullptr) slot[i] = int32_t(triangle);

