@@ -8,6 +8,7 @@ from pyimplicit.ops.linear_weights import linear_weights, sample_surface, weight
 from pyimplicit.ops.query_points import PointSource, build_area_table, query_points
 from pyimplicit.ops.random import RandomStream, RowStreams, normal, uniform
 from pyimplicit.ops.rays import RayHits, cast_rays
+from pyimplicit.ops.scatter import CellGroups, build_cell_groups, pool_local, scatter_max, scatter_mean
 from pyimplicit.ops.start_grid import build_start_grid
 from pyimplicit.ops.surface import (
     ClosestPoint,
@@ -20,6 +21,7 @@ from pyimplicit.ops.surface import (
 from pyimplicit.ops.surface_batch import SurfaceTable, batch_closest_point, batch_distance
 
 __all__ = [
+    "CellGroups",
     "ClosestPoint",
     "CloudGrid",
     "DistanceWeight",
@@ -34,6 +36,7 @@ __all__ = [
     "batch_distance",
     "build_area_table",
     "build_bvh",
+    "build_cell_groups",
     "build_cloud_grid",
     "build_start_grid",
     "build_weight_cells",
@@ -45,9 +48,12 @@ __all__ = [
     "normal",
     "query_points",
     "sample_by_distance",
+    "pool_local",
     "sample_grids",
     "sample_planes",
     "sample_surface",
+    "scatter_max",
+    "scatter_mean",
     "signed_distance",
     "uniform",
     "unsigned_distance",
