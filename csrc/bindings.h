@@ -11,15 +11,18 @@
 
 #include "distance_mask.h"
 #include "distance_sampling_run.h"
+#include "farthest.h"
 #include "interpolation.h"
 #include "linear_weights.h"
 #include "morton.h"
+#include "neighbours.h"
 #include "overlap.h"
 #include "parallel.h"
 #include "random.h"
 #include "rays.h"
 #include "scatter.h"
 #include "surface_run.h"
+#include "voxelise.h"
 
 namespace pyimplicit {
 
@@ -411,6 +414,36 @@ void pool_local_backward(Array<const T> gradient, int64_t gradient_batch_stride,
                               gradient_point_stride, features.data);
 }
 
+// ---- voxelise.h, farthest.h, neighbours.h
+
+template <typename T>
+void voxelise(Array<const T> points, int64_t batch, int64_t each, int64_t resolution, double low, double scale,
+              Array<T> grid, Executor executor) {
+  const Voxelise<T> kernel = {points, each, {resolution, low, scale}, grid};
+#if defined(__CUDACC__)
+  const std::size_t bytes = sizeof(T) * std::size_t(batch * resolution * resolution * resolution);
+  check_cuda(cudaSetDevice(executor.device), "cudaSetDevice");
+  check_cuda(cudaMemsetAsync(grid.data, 0, bytes, reinterpret_cast<cudaStream_t>(executor.handle)), "cudaMemset");
+  parallel_for(batch * each, kernel, executor);
+#else
+  const int64_t slab = (resolution + 15) / 16;
+  parallel_for(batch * ((resolution + slab - 1) / slab), VoxeliseSlab<T>{kernel, slab}, executor, 1);
+#endif
+}
+
+template <typename T>
+void farthest_points(Array<const T> points, int64_t batch, int64_t each, int64_t count, int64_t start, double skip,
+                     bool plain, Array<T> distance, Array<int64_t> chosen, Executor executor) {
+  run_farthest_points(FarthestPoints<T>{points, each, count, start, T(skip), distance, chosen}, batch, plain, executor);
+}
+
+template <typename T>
+void nearest_neighbours(Array<const T> queries, Array<const T> cloud, int64_t batch, int64_t query_count, int64_t each,
+                        int64_t count, bool plain, Array<T> squared, Array<int64_t> index, Executor executor) {
+  run_nearest_neighbours(NearestNeighbours<T>{queries, cloud, query_count, each, count, squared, index}, batch, plain,
+                         executor);
+}
+
 // ---- the list
 
 template <typename T>
@@ -456,6 +489,12 @@ void define_for_type(py::module_& m, const std::string& type) {
   define(m, name("distance_mask").c_str(), &distance_mask<T>,
          {"points", "count", "cloud", "cell_start", "low_x", "low_y", "low_z", "cell_size", "size_x", "size_y",
           "size_z", "distance", "mask", "executor"});
+  define(m, name("voxelise").c_str(), &voxelise<T>,
+         {"points", "batch", "each", "resolution", "low", "scale", "grid", "executor"});
+  define(m, name("farthest_points").c_str(), &farthest_points<T>,
+         {"points", "batch", "each", "count", "start", "skip", "plain", "distance", "chosen", "executor"});
+  define(m, name("nearest_neighbours").c_str(), &nearest_neighbours<T>,
+         {"queries", "cloud", "batch", "query_count", "each", "count", "plain", "squared", "index", "executor"});
   define(m, name("scatter_mean").c_str(), &scatter_mean<T>,
          {"features", "cells", "order", "start", "partitions", "batch", "points", "cell_count", "channels", "partition_stride", "batch_stride", "cell_stride", "channel_stride", "map", "executor"});
   define(m, name("scatter_mean_backward").c_str(), &scatter_mean_backward<T>,

@@ -7,6 +7,11 @@ from pyimplicit.ops.interpolation import sample_grids, sample_planes
 from pyimplicit.ops.linear_weights import linear_weights, sample_surface, weighted_choice
 from pyimplicit.ops.query_points import PointSource, build_area_table, query_points
 from pyimplicit.ops.random import RandomStream, RowStreams, normal, uniform
+from pyimplicit.ops.farthest import farthest_points
+from pyimplicit.ops.interpolation import sample_grids, sample_planes
+from pyimplicit.ops.linear_weights import linear_weights, sample_surface, weighted_choice
+from pyimplicit.ops.neighbours import nearest_neighbours
+from pyimplicit.ops.random import RandomStream, normal, uniform
 from pyimplicit.ops.rays import RayHits, cast_rays
 from pyimplicit.ops.scatter import CellGroups, build_cell_groups, pool_local, scatter_max, scatter_mean
 from pyimplicit.ops.start_grid import build_start_grid
@@ -19,6 +24,7 @@ from pyimplicit.ops.surface import (
     winding_number,
 )
 from pyimplicit.ops.surface_batch import SurfaceTable, batch_closest_point, batch_distance
+from pyimplicit.ops.voxelise import voxelise
 
 __all__ = [
     "CellGroups",
@@ -44,7 +50,9 @@ __all__ = [
     "closest_point",
     "contains",
     "distance_mask",
+    "farthest_points",
     "linear_weights",
+    "nearest_neighbours",
     "normal",
     "query_points",
     "sample_by_distance",
@@ -57,6 +65,7 @@ __all__ = [
     "signed_distance",
     "uniform",
     "unsigned_distance",
+    "voxelise",
     "weighted_choice",
     "winding_number",
 ]

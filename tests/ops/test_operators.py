@@ -96,6 +96,9 @@ def calls(device: torch.device) -> dict[str, Callable[[], Any]]:
         "scatter_mean": scattered(ops.scatter_mean),
         "scatter_max": scattered(ops.scatter_max),
         "pool_local": scattered(ops.pool_local),
+        "voxelise": lambda: ops.voxelise(rows.detach(), 20),
+        "farthest_points": lambda: ops.farthest_points(rows.detach(), 100),
+        "nearest_neighbours": lambda: ops.nearest_neighbours(rows.detach(), rows.detach().flip(0), 5),
         "linear_weights": weighted,
         "weighted_choice": lambda: ops.weighted_choice(weights, 700, stream),
         "weighted_choice with replacement": lambda: ops.weighted_choice(weights, 700, stream, True),
@@ -175,6 +178,9 @@ def test_opcheck_covers_every_registered_operator():
         ("scatter_mean", (2, 6, 3)),
         ("scatter_max", (2, 6, 3)),
         ("pool_local", (2, 6, 3)),
+        ("voxelise", (2, 6, 3)),
+        ("farthest_points", (2, 6, 3)),
+        ("nearest_neighbours", (2, 6, 3)),
     ],
 )
 def test_compiled_whole(device, name, shape, backend):
@@ -197,6 +203,9 @@ def test_compiled_whole(device, name, shape, backend):
         "scatter_mean": lambda x: ops.scatter_mean(x, ops.build_cell_groups(cells, 5), channels_first=True).square(),
         "scatter_max": lambda x: ops.scatter_max(x, groups)[0].square(),
         "pool_local": lambda x: ops.pool_local(x, groups).square(),
+        "voxelise": lambda x: ops.voxelise(x, 4) * 2,
+        "farthest_points": lambda x: ops.farthest_points(x, 4, start=1) * 2,
+        "nearest_neighbours": lambda x: ops.nearest_neighbours(x * 0.5, x, 2) * 2,
     }
     function = functions[name]
     inputs = rand(*shape).to(device)
