@@ -83,30 +83,31 @@ struct ScatterMean {
     const CellGroups::Row row = groups.row(k, b);
     const T* const from = features + b * groups.points * channels;
     T* const to = map + k * strides.partition + b * strides.batch;
-    if (strides.channel == 1) {
-      for (int64_t cell = first; cell < last; ++cell) mean_of_cell(row, from, cell, c0, c1, to + cell * strides.cell);
-      return;
-    }
-    for (int64_t c = c0; c < c1; ++c) {
-      for (int64_t cell = first; cell < last; ++cell) {
-        const int64_t begin = row.start[cell], end = row.start[cell + 1];
-        T sum = 0;
-        for (int64_t p = begin; p < end; ++p) sum += from[row.order[p] * channels + c];
-        to[cell * strides.cell + c * strides.channel] = end > begin ? sum / T(end - begin) : T(0);
+    clear(to, first, last, c0, c1);
+    for (int64_t p = row.start[first], end = 0; p < row.start[last]; p = end) {
+      const int64_t cell = row.cells[row.order[p]];
+      end = row.start[cell + 1];
+      T* const mean = to + cell * strides.cell;
+      for (int64_t m = p; m < end; ++m) {
+        const T* const point = from + row.order[m] * channels;
+        for (int64_t c = c0; c < c1; ++c) mean[c * strides.channel] += point[c];
       }
+      if (end - p == 1) continue;
+      for (int64_t c = c0; c < c1; ++c) mean[c * strides.channel] /= T(end - p);
     }
   }
 
-  PIM_HOST_DEVICE void mean_of_cell(const CellGroups::Row& row, const T* from, int64_t cell, int64_t c0, int64_t c1,
-                                    T* to) const {
-    const int64_t begin = row.start[cell], end = row.start[cell + 1];
-    for (int64_t c = c0; c < c1; ++c) to[c] = 0;
-    for (int64_t p = begin; p < end; ++p) {
-      const T* const point = from + row.order[p] * channels;
-      for (int64_t c = c0; c < c1; ++c) to[c] += point[c];
+  // Along whichever axis lies side by side in memory.
+  PIM_HOST_DEVICE void clear(T* to, int64_t first, int64_t last, int64_t c0, int64_t c1) const {
+    if (strides.channel == 1) {
+      for (int64_t cell = first; cell < last; ++cell) {
+        for (int64_t c = c0; c < c1; ++c) to[cell * strides.cell + c] = 0;
+      }
+      return;
     }
-    if (end - begin < 2) return;
-    for (int64_t c = c0; c < c1; ++c) to[c] /= T(end - begin);
+    for (int64_t c = c0; c < c1; ++c) {
+      for (int64_t cell = first; cell < last; ++cell) to[cell * strides.cell + c * strides.channel] = 0;
+    }
   }
 };
 
