@@ -3,15 +3,12 @@
 from pyimplicit.ops.bvh import SurfaceBVH, build_bvh
 from pyimplicit.ops.distance_mask import CloudGrid, build_cloud_grid, distance_mask
 from pyimplicit.ops.distance_sampling import DistanceWeight, WeightCells, build_weight_cells, sample_by_distance
-from pyimplicit.ops.interpolation import sample_grids, sample_planes
-from pyimplicit.ops.linear_weights import linear_weights, sample_surface, weighted_choice
-from pyimplicit.ops.query_points import PointSource, build_area_table, query_points
-from pyimplicit.ops.random import RandomStream, RowStreams, normal, uniform
 from pyimplicit.ops.farthest import farthest_points
 from pyimplicit.ops.interpolation import sample_grids, sample_planes
 from pyimplicit.ops.linear_weights import linear_weights, sample_surface, weighted_choice
 from pyimplicit.ops.neighbours import nearest_neighbours
-from pyimplicit.ops.random import RandomStream, normal, uniform
+from pyimplicit.ops.query_points import PointSource, build_area_table, query_points
+from pyimplicit.ops.random import RandomStream, RowStreams, normal, uniform
 from pyimplicit.ops.rays import RayHits, cast_rays
 from pyimplicit.ops.scatter import CellGroups, build_cell_groups, pool_local, scatter_max, scatter_mean
 from pyimplicit.ops.start_grid import build_start_grid
@@ -54,9 +51,9 @@ __all__ = [
     "linear_weights",
     "nearest_neighbours",
     "normal",
+    "pool_local",
     "query_points",
     "sample_by_distance",
-    "pool_local",
     "sample_grids",
     "sample_planes",
     "sample_surface",
