@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from benchmarks import bench_distance_mask, bench_interpolation, bench_linear_weights, bench_surface
+from benchmarks import bench_distance_mask, bench_interpolation, bench_linear_weights, bench_points, bench_surface
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
@@ -12,5 +12,5 @@ if __name__ == "__main__":
     parser.add_argument("--out", default="benchmarks/results/local")
     options = parser.parse_args()
     shared = ["--device", options.device, "--out", options.out]
-    for module in (bench_surface, bench_linear_weights, bench_interpolation, bench_distance_mask):
+    for module in (bench_surface, bench_linear_weights, bench_interpolation, bench_distance_mask, bench_points):
         module.main(shared)

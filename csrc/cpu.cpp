@@ -73,6 +73,11 @@ void build_pseudonormals(Array<const float> corners, Array<const int32_t> vertex
   topology::PseudonormalBuilder(corners, vertex, ring, count, vertices, executor).build(packed, sums, crossed, close);
 }
 
+void group_cells(Array<const int32_t> cells, int64_t rows, int64_t points, int64_t cell_count, Array<int32_t> order,
+                 Array<int32_t> start, Executor executor) {
+  parallel_for(rows, GroupCells{cells, points, cell_count, order, start}, executor, 1);
+}
+
 }  // namespace pyimplicit
 
 PYBIND11_MODULE(_cpu, m, pybind11::mod_gil_not_used()) {
@@ -96,6 +101,7 @@ PYBIND11_MODULE(_cpu, m, pybind11::mod_gil_not_used()) {
          {"vertices", "faces", "count", "x", "y", "z", "area", "volume", "executor"});
   define(m, "build_pseudonormals", &build_pseudonormals,
          {"corners", "vertex", "ring", "count", "vertices", "packed", "sums", "crossed", "close", "executor"});
+  define(m, "group_cells", &group_cells, {"cells", "rows", "points", "cell_count", "order", "start", "executor"});
   // Alive only while a hierarchy is built: Python asks the sizes, allocates, and has the arrays filled.
   py::class_<build::BvhBuilder>(m, "BvhBuilder")
       .def(py::init([](Array<const float> triangles, int64_t count, Executor executor) {

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from pyimplicit import ops
 from pyimplicit.checks import check_between, check_choice, check_count
 from pyimplicit.networks.base import Code, Network
-from pyimplicit.networks.layers import CellGroups, ResnetBlockFC
+from pyimplicit.networks.layers import ResnetBlockFC
 from pyimplicit.networks.unet2d import UNet2D
 from pyimplicit.networks.unet3d import UNet3D
 
@@ -179,16 +179,16 @@ class _Encoder(nn.Module):
 
     def forward(self, clouds: Tensor) -> Tensor:
         size, dims = self.resolution, len(self.box.axes[0])
-        groups = CellGroups(self.box.cells(clouds, size), size**dims)
+        groups = ops.build_cell_groups(self.box.cells(clouds, size), size**dims)
         features = self.blocks[0](self.fc_pos(clouds))  # [B, N, hidden_size]
         for block in self.blocks[1:]:
-            features = block(torch.cat([features, groups.max_of_own_cells(features)], 2))
-        maps = groups.mean_map(self.fc_c(features))  # [K, B, cells, C]: channels last in memory already
-        maps = maps.view(-1, *[size] * dims, maps.shape[-1]).movedim(-1, 1)  # [K * B, C, R, R] or [B, C, R, R, R]
+            features = block(torch.cat([features, ops.pool_local(features, groups)], 2))
+        # Not channels last for a grid: torch's group norm for that layout loses digits where most cells are empty (1e-4
+        # of the output's scale on a cloud of 3,000 points).
+        maps = ops.scatter_mean(self.fc_c(features), groups, channels_first=self.box.is_grid)
         if self.box.is_grid:
-            # Not channels last: torch's group norm for that layout loses digits where most cells are empty (1e-4 of
-            # the output's scale on a cloud of 3,000 points).
-            return self.unet3d(maps.contiguous())  # type: ignore[no-any-return]
+            return self.unet3d(maps.view(*maps.shape[1:3], *[size] * dims))  # type: ignore[no-any-return]
+        maps = maps.view(-1, *[size] * dims, maps.shape[-1]).movedim(-1, 1)  # [K * B, C, R, R], channels last
         planes: Tensor = self.unet(maps)
         return planes.view(-1, clouds.shape[0], *planes.shape[1:]).transpose(0, 1)  # [B, K, C, R, R]
 

@@ -3,11 +3,14 @@
 from pyimplicit.ops.bvh import SurfaceBVH, build_bvh
 from pyimplicit.ops.distance_mask import CloudGrid, build_cloud_grid, distance_mask
 from pyimplicit.ops.distance_sampling import DistanceWeight, WeightCells, build_weight_cells, sample_by_distance
+from pyimplicit.ops.farthest import farthest_points
 from pyimplicit.ops.interpolation import sample_grids, sample_planes
 from pyimplicit.ops.linear_weights import linear_weights, sample_surface, weighted_choice
+from pyimplicit.ops.neighbours import nearest_neighbours
 from pyimplicit.ops.query_points import PointSource, build_area_table, query_points
 from pyimplicit.ops.random import RandomStream, RowStreams, normal, uniform
 from pyimplicit.ops.rays import RayHits, cast_rays
+from pyimplicit.ops.scatter import CellGroups, build_cell_groups, pool_local, scatter_max, scatter_mean
 from pyimplicit.ops.start_grid import build_start_grid
 from pyimplicit.ops.surface import (
     ClosestPoint,
@@ -18,8 +21,10 @@ from pyimplicit.ops.surface import (
     winding_number,
 )
 from pyimplicit.ops.surface_batch import SurfaceTable, batch_closest_point, batch_distance
+from pyimplicit.ops.voxelise import voxelise
 
 __all__ = [
+    "CellGroups",
     "ClosestPoint",
     "CloudGrid",
     "DistanceWeight",
@@ -34,6 +39,7 @@ __all__ = [
     "batch_distance",
     "build_area_table",
     "build_bvh",
+    "build_cell_groups",
     "build_cloud_grid",
     "build_start_grid",
     "build_weight_cells",
@@ -41,16 +47,22 @@ __all__ = [
     "closest_point",
     "contains",
     "distance_mask",
+    "farthest_points",
     "linear_weights",
+    "nearest_neighbours",
     "normal",
+    "pool_local",
     "query_points",
     "sample_by_distance",
     "sample_grids",
     "sample_planes",
     "sample_surface",
+    "scatter_max",
+    "scatter_mean",
     "signed_distance",
     "uniform",
     "unsigned_distance",
+    "voxelise",
     "weighted_choice",
     "winding_number",
 ]

@@ -7,6 +7,7 @@ double precision inside, and check nothing.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -18,6 +19,7 @@ from pyimplicit.ops.distance_sampling import WeightCells
 from pyimplicit.ops.query_points import PointSource
 from pyimplicit.ops.random import RandomStream, RowStreams
 from pyimplicit.ops.rays import RayHits
+from pyimplicit.ops.scatter import CellGroups
 from pyimplicit.ops.surface import ClosestPoint
 
 # Pairs of a point and a triangle (or cloud point) looked at in one go: bounds the memory of brute force.
@@ -457,3 +459,105 @@ def distance_mask(
         for some in _chunks(points.double().reshape(-1, 3), exact)
     ]
     return torch.cat(near).reshape(points.shape[:-1])
+
+
+# ---- points in cells
+
+
+def scatter_mean(
+    features: Tensor,  # [B, N, C]
+    groups: CellGroups,
+    *,
+    channels_first: bool = False,
+) -> Tensor:
+    """Twin of `pyimplicit.ops.scatter_mean`, by `torch.Tensor.index_add`; it looks at `groups.cells` only."""
+    maps: list[Tensor] = []
+    for cells in groups.cells.long().flatten(0, 1):  # cloud after cloud, for each partition
+        cloud = features[len(maps) % features.shape[0]].double()
+        sums = cloud.new_zeros(groups.cell_count, cloud.shape[1]).index_add(0, cells, cloud)
+        maps.append(sums / torch.bincount(cells, minlength=groups.cell_count).clamp(min=1)[:, None])
+    means = torch.stack(maps).to(features.dtype).view(*groups.cells.shape[:2], groups.cell_count, -1)
+    means = means.transpose(2, 3) if channels_first else means
+    return means if groups.several else means[0]
+
+
+def scatter_max(
+    features: Tensor,  # [B, N, C]
+    groups: CellGroups,
+) -> tuple[Tensor, Tensor]:
+    """Twin of `pyimplicit.ops.scatter_max`, by `torch.max` over the points of each cell."""
+    batch, _, channels = features.shape
+    shape = (*groups.cells.shape[:2], groups.cell_count, channels)
+    values, points = features.new_zeros(shape), torch.full(shape, -1, device=features.device)
+    for k, b in itertools.product(range(shape[0]), range(batch)):
+        for cell in set(groups.cells[k, b].tolist()):
+            members = (groups.cells[k, b] == cell).nonzero()[:, 0]
+            highest = features[b, members].max(0).values
+            equal = (features[b, members] == highest) | features[b, members].isnan()
+            first = members[equal.to(torch.uint8).argmax(0)]
+            values[k, b, cell] = features[b].gather(0, first[None])[0]
+            points[k, b, cell] = first
+    return (values, points) if groups.several else (values[0], points[0])
+
+
+def pool_local(
+    features: Tensor,  # [B, N, C]
+    groups: CellGroups,
+) -> Tensor:
+    """Twin of `pyimplicit.ops.pool_local`: `scatter_max`, gathered back."""
+    values = scatter_max(features, groups)[0].reshape(*groups.cells.shape[:2], groups.cell_count, features.shape[2])
+    own = groups.cells.long()[..., None].expand(-1, -1, -1, features.shape[2])
+    return values.gather(2, own).sum(0)
+
+
+# ---- clouds
+
+
+def voxelise(
+    points: Tensor,  # [B, N, 3]
+    resolution: int,
+    *,
+    low: float = -0.5,
+    high: float = 0.5,
+) -> Tensor:
+    """Twin of `pyimplicit.ops.voxelise`, by the distances of each coordinate to all nodes of its axis."""
+    nodes = torch.linspace(low, high, resolution, dtype=torch.float64, device=points.device).flip(0)
+    x, y, z = (resolution - 1 - (points.double()[..., None] - nodes).abs().argmin(-1)).unbind(-1)  # the upper of two
+    grid = points.new_zeros(points.shape[0], resolution, resolution, resolution)
+    grid[torch.arange(points.shape[0], device=points.device)[:, None], x, y, z] = 1
+    return grid
+
+
+def farthest_points(
+    points: Tensor,  # [B, N, 3]
+    count: int,
+    *,
+    start: int = 0,
+    skip_squared_length: float | None = None,
+) -> Tensor:
+    """Twin of `pyimplicit.ops.farthest_points`, step by step; unlike other twins in the points' own precision."""
+    clouds = torch.arange(points.shape[0], device=points.device)
+    distance = torch.full_like(points[..., 0], math.inf)
+    if skip_squared_length is not None:
+        distance[_squared(points) <= skip_squared_length] = -1
+    chosen = [torch.full_like(clouds, start)]
+    for _ in range(count - 1):
+        distance = torch.minimum(distance, _squared(points - points[clouds, chosen[-1], None]))
+        farthest = distance.amax(1, keepdim=True)
+        first = (distance == farthest).to(torch.uint8).argmax(1)
+        chosen.append(torch.where(farthest[:, 0] < 0, start, first))
+    return torch.stack(chosen, 1)
+
+
+def nearest_neighbours(
+    queries: Tensor,  # [B, M, 3]
+    cloud: Tensor,  # [B, N, 3]
+    count: int,
+) -> Tensor:
+    """Twin of `pyimplicit.ops.nearest_neighbours`, by sorting; unlike other twins in the points' own precision."""
+    return _squared(queries[:, :, None] - cloud[:, None]).sort(dim=2, stable=True).indices[:, :, :count]
+
+
+def _squared(vectors: Tensor) -> Tensor:
+    x, y, z = vectors.unbind(-1)
+    return x * x + y * y + z * z

@@ -1,44 +1,13 @@
-"""ConvONet's pooling, coordinates and interpolation against loops, and the U-Nets' shapes."""
+"""ConvONet's coordinates and interpolation against loops, and the U-Nets' shapes."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from pyimplicit import networks
-from pyimplicit.networks.layers import CellGroups
 from tests.networks.small import build, inputs
-
-
-@settings(deadline=None, max_examples=15)
-@given(st.integers(1, 3), st.integers(1, 3), st.integers(1, 30), st.integers(1, 9), st.integers(0, 1000))
-def test_pooling_against_loops(partitions: int, batch: int, count: int, cell_count: int, seed: int) -> None:
-    generator = torch.Generator().manual_seed(seed)
-    cells = torch.randint(cell_count, (partitions, batch, count), generator=generator)
-    features = torch.randint(-4, 4, (batch, count, 2), generator=generator).double()  # integers: many ties
-    upstream = torch.randn(batch, count, 2, generator=generator, dtype=torch.float64)
-    own_max = torch.zeros_like(features)
-    gradient = torch.zeros_like(features)
-    means = torch.zeros(partitions, batch, cell_count, 2, dtype=torch.float64)
-    for k in range(partitions):
-        for b in range(batch):
-            for cell in set(cells[k, b].tolist()):
-                members = (cells[k, b] == cell).nonzero()[:, 0]
-                means[k, b, cell] = features[b, members].mean(0)
-                for channel in range(2):
-                    best = max(members.tolist(), key=lambda i: features[b, i, channel].item())
-                    own_max[b, members, channel] += features[b, best, channel]
-                    gradient[b, best, channel] += upstream[b, members, channel].sum()
-    groups = CellGroups(cells, cell_count)
-    leaf = features.clone().requires_grad_()
-    pooled = groups.max_of_own_cells(leaf)
-    pooled.backward(upstream)
-    torch.testing.assert_close(pooled.detach(), own_max)
-    torch.testing.assert_close(leaf.grad, gradient)
-    torch.testing.assert_close(groups.mean_map(features), means)
 
 
 def test_first_coordinate_is_the_last_axis_of_a_map() -> None:

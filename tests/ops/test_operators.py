@@ -62,6 +62,16 @@ def calls(device: torch.device) -> dict[str, Callable[[], Any]]:
         features = ops.sample_planes(*inputs)
         return features, *torch.autograd.grad(features.square().sum(), inputs)
 
+    cells = torch.arange(12_000, device=device).mul(7919).remainder(500).view(2, 2, 3000)
+    features = randn(2, 3000, 8, seed=2).to(device)
+
+    def scattered(operator: Callable[..., Any]) -> Callable[[], tuple[Tensor, ...]]:
+        def call() -> tuple[Tensor, ...]:
+            result = as_tuple(operator(features.requires_grad_(), ops.build_cell_groups(cells, 500)))
+            return *result, torch.autograd.grad(result[0].square().sum(), features)[0]
+
+        return call
+
     def weighted() -> tuple[Tensor, ...]:
         result = ops.linear_weights(weights.requires_grad_(), 0.5)
         return result, torch.autograd.grad(result.sum(), weights)[0]
@@ -83,6 +93,12 @@ def calls(device: torch.device) -> dict[str, Callable[[], Any]]:
         "cast_rays": lambda: _ray_tensors(ops.cast_rays(points.detach(), 1 + points.detach(), bvh)),
         "sample_grids": sampled_grids,
         "sample_planes": sampled_planes,
+        "scatter_mean": scattered(ops.scatter_mean),
+        "scatter_max": scattered(ops.scatter_max),
+        "pool_local": scattered(ops.pool_local),
+        "voxelise": lambda: ops.voxelise(rows.detach(), 20),
+        "farthest_points": lambda: ops.farthest_points(rows.detach(), 100),
+        "nearest_neighbours": lambda: ops.nearest_neighbours(rows.detach(), rows.detach().flip(0), 5),
         "linear_weights": weighted,
         "weighted_choice": lambda: ops.weighted_choice(weights, 700, stream),
         "weighted_choice with replacement": lambda: ops.weighted_choice(weights, 700, stream, True),
@@ -159,6 +175,12 @@ def test_opcheck_covers_every_registered_operator():
         ("sample_grids", (1, 50, 3)),
         ("sample_planes", (1, 50, 2)),
         ("sample_surface", (3, 3)),
+        ("scatter_mean", (2, 6, 3)),
+        ("scatter_max", (2, 6, 3)),
+        ("pool_local", (2, 6, 3)),
+        ("voxelise", (2, 6, 3)),
+        ("farthest_points", (2, 6, 3)),
+        ("nearest_neighbours", (2, 6, 3)),
     ],
 )
 def test_compiled_whole(device, name, shape, backend):
@@ -166,6 +188,8 @@ def test_compiled_whole(device, name, shape, backend):
     bvh, cloud_grid = bvh_of(MESH, device), ops.build_cloud_grid(rand(30, 3).to(device), 0.3)
     grid, planes = randn(1, 2, 3, 3, 3).to(device), randn(1, 2, 2, 3, 3).to(device)
     face = torch.tensor([[0, 1, 2]], dtype=torch.int32, device=device)
+    cells = torch.tensor([[0, 1, 1, 4, 4, 4], [2, 2, 3, 3, 0, 0]], device=device)
+    groups = ops.build_cell_groups(cells, 5)
     functions: dict[str, Callable[[Tensor], Tensor]] = {
         "closest_point": lambda x: ops.closest_point(x, bvh).point * 2,
         "unsigned_distance": lambda x: ops.unsigned_distance(x * 0.5, bvh) + 1,
@@ -176,6 +200,12 @@ def test_compiled_whole(device, name, shape, backend):
         "sample_grids": lambda x: ops.sample_grids([grid, grid], x, padding_mode="zeros").square(),
         "sample_planes": lambda x: ops.sample_planes(planes, x).square(),
         "sample_surface": lambda x: ops.sample_surface(x, face, 7)[0] + 1,
+        "scatter_mean": lambda x: ops.scatter_mean(x, ops.build_cell_groups(cells, 5), channels_first=True).square(),
+        "scatter_max": lambda x: ops.scatter_max(x, groups)[0].square(),
+        "pool_local": lambda x: ops.pool_local(x, groups).square(),
+        "voxelise": lambda x: ops.voxelise(x, 4) * 2,
+        "farthest_points": lambda x: ops.farthest_points(x, 4, start=1) * 2,
+        "nearest_neighbours": lambda x: ops.nearest_neighbours(x * 0.5, x, 2) * 2,
     }
     function = functions[name]
     inputs = rand(*shape).to(device)
