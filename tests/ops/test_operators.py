@@ -81,7 +81,9 @@ def calls(device: torch.device) -> dict[str, Callable[[], Any]]:
     areas = torch.cat([ops.build_area_table(bvh), ops.build_area_table(bvh_of(soup(50), device))])
     sources = [ops.PointSource(500, None, 0), ops.PointSource(700, 0.1, 2), ops.PointSource(100, 0.0, 4)]
     weight = ops.DistanceWeight(10.0, 0.1)
-    cells = ops.WeightCells.of([ops.build_weight_cells(held, weight) for held in (bvh, bvh_of(soup(50), device))])
+    weight_cells = ops.WeightCells.of(
+        [ops.build_weight_cells(held, weight) for held in (bvh, bvh_of(soup(50), device))]
+    )
     return {
         "closest_point": closest,
         "unsigned_distance": lambda: ops.unsigned_distance(points.detach(), bvh),
@@ -103,7 +105,7 @@ def calls(device: torch.device) -> dict[str, Callable[[], Any]]:
         "weighted_choice": lambda: ops.weighted_choice(weights, 700, stream),
         "weighted_choice with replacement": lambda: ops.weighted_choice(weights, 700, stream, True),
         "query_points": lambda: ops.query_points(table, areas, shapes, streams, sources),
-        "sample_by_distance": lambda: ops.sample_by_distance(table, cells, shapes, streams, 900, signed=True),
+        "sample_by_distance": lambda: ops.sample_by_distance(table, weight_cells, shapes, streams, 900, signed=True),
         "sample_surface": lambda: ops.sample_surface(*mesh, 3000, stream),
         "distance_mask": lambda: ops.distance_mask(points.detach(), cloud_grid),
         "uniform": lambda: ops.uniform(5000, stream, device=device),
