@@ -8,7 +8,7 @@
 #include <cstring>
 #include <utility>
 
-#include "distance_mask.h"
+#include "distance_mask_run.h"
 #include "distance_sampling_run.h"
 #include "interpolation.h"
 #include "linear_weights.h"
@@ -304,12 +304,40 @@ void sample_features_point_backward(Array<const T> features, Array<const int64_t
 
 // ---- distance_mask.h
 
+inline CloudGrid cloud_grid_of(const float* cloud, const int32_t* cell_start, const double* box, const int64_t* size) {
+  return {cloud, cell_start, {box[0], box[1], box[2]}, box[3], {size[0], size[1], size[2]}};
+}
+
+inline MaskCells mask_cells_of(const uint8_t* state, const double* box, const int64_t* size) {
+  if (state == nullptr) return {};
+  return {state, {box[0], box[1], box[2]}, box[3], {size[0], size[1], size[2]}};
+}
+
+// Boxes are [4] on the CPU: the lowest corner and the edge of a cell. Sizes [3] are cells along x, y, z.
 template <typename T>
-void distance_mask(Array<const T> points, int64_t count, Array<const float> cloud, Array<const int32_t> cell_start,
-                   double low_x, double low_y, double low_z, double cell_size, int64_t size_x, int64_t size_y,
-                   int64_t size_z, double distance, Array<bool> mask, Executor executor) {
-  const CloudGrid grid = {cloud, cell_start, {low_x, low_y, low_z}, cell_size, {size_x, size_y, size_z}};
-  parallel_for(count, DistanceMask<T>{points, grid, distance, mask}, executor, 512);
+void distance_mask(Array<const T> points, int64_t count, int64_t each, Array<const float> cloud,
+                   Array<const int32_t> cell_start, Array<const double> box, Array<const int64_t> size,
+                   double distance, Array<const uint8_t> state, Array<const double> state_box,
+                   Array<const int64_t> state_size, Array<bool> mask, Executor executor) {
+  parallel_for(count,
+               DistanceMask<T>{points, each, cloud_grid_of(cloud, cell_start, box, size),
+                               mask_cells_of(state, state_box, state_size), distance, mask},
+               executor, 512);
+}
+
+template <typename T>
+void look_up_mask_cells(Array<const T> points, int64_t count, Array<const uint8_t> state,
+                        Array<const double> state_box, Array<const int64_t> state_size, Array<uint8_t> found,
+                        Executor executor) {
+  parallel_for(count, LookUpMaskCells<T>{points, mask_cells_of(state, state_box, state_size), found}, executor, 4096);
+}
+
+inline void distance_mask_grid(Array<const double> x, Array<const double> y, Array<const double> z, int64_t x_nodes,
+                               int64_t y_nodes, int64_t z_nodes, int64_t items, Array<const float> cloud,
+                               Array<const int32_t> cell_start, Array<const double> box, Array<const int64_t> size,
+                               double distance, bool plain, Array<bool> mask, Executor executor) {
+  const CloudGrid grid = cloud_grid_of(cloud, cell_start, box, size);
+  run_distance_mask_grid({{x, y, z}, {x_nodes, y_nodes, z_nodes}, grid, distance, mask}, items, plain, executor);
 }
 
 // ---- the list
@@ -355,8 +383,10 @@ void define_for_type(py::module_& m, const std::string& type) {
   define(m, name("sample_grids_point_backward").c_str(), &sample_features_point_backward<T, 3>,
          {"features", "layout", "batch", "points", "offsets", "grad_out", "grad_points", "executor"});
   define(m, name("distance_mask").c_str(), &distance_mask<T>,
-         {"points", "count", "cloud", "cell_start", "low_x", "low_y", "low_z", "cell_size", "size_x", "size_y",
-          "size_z", "distance", "mask", "executor"});
+         {"points", "count", "each", "cloud", "cell_start", "box", "size", "distance", "state", "state_box",
+          "state_size", "mask", "executor"});
+  define(m, name("look_up_mask_cells").c_str(), &look_up_mask_cells<T>,
+         {"points", "count", "state", "state_box", "state_size", "found", "executor"});
 }
 
 inline void define_kernels(py::module_& m) {
@@ -371,6 +401,9 @@ inline void define_kernels(py::module_& m) {
   define(m, "sample_by_distance", &sample_by_distance,
          {"table", "cells", "first_cell", "margin", "exponential", "slope", "reach", "shapes", "keys", "seed",
           "purpose", "batch", "each", "labelled", "with_sign", "plain", "points", "distance", "queries", "executor"});
+  define(m, "distance_mask_grid", &distance_mask_grid,
+         {"x", "y", "z", "x_nodes", "y_nodes", "z_nodes", "items", "cloud", "cell_start", "box", "size", "distance",
+          "plain", "mask", "executor"});
   define(m, "gather_batch_corners", &gather_batch_corners,
          {"entries", "triangles", "shapes", "slot", "batch", "each", "corners", "executor"});
   define(m, "find_overlap", &find_overlap,

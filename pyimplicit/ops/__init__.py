@@ -1,7 +1,14 @@
 """The kernels as torch operators: one module per family, its plain-torch twin in `reference`."""
 
 from pyimplicit.ops.bvh import SurfaceBVH, build_bvh
-from pyimplicit.ops.distance_mask import CloudGrid, build_cloud_grid, distance_mask
+from pyimplicit.ops.distance_mask import (
+    CloudGrid,
+    MaskCells,
+    build_cloud_grid,
+    build_mask_cells,
+    distance_mask,
+    distance_mask_grid,
+)
 from pyimplicit.ops.distance_sampling import DistanceWeight, WeightCells, build_weight_cells, sample_by_distance
 from pyimplicit.ops.interpolation import sample_grids, sample_planes
 from pyimplicit.ops.linear_weights import linear_weights, sample_surface, weighted_choice
@@ -23,6 +30,7 @@ __all__ = [
     "ClosestPoint",
     "CloudGrid",
     "DistanceWeight",
+    "MaskCells",
     "PointSource",
     "RandomStream",
     "RayHits",
@@ -35,12 +43,14 @@ __all__ = [
     "build_area_table",
     "build_bvh",
     "build_cloud_grid",
+    "build_mask_cells",
     "build_start_grid",
     "build_weight_cells",
     "cast_rays",
     "closest_point",
     "contains",
     "distance_mask",
+    "distance_mask_grid",
     "linear_weights",
     "normal",
     "query_points",

@@ -90,6 +90,7 @@ def calls(device: torch.device) -> dict[str, Callable[[], Any]]:
         "sample_by_distance": lambda: ops.sample_by_distance(table, cells, shapes, streams, 900, signed=True),
         "sample_surface": lambda: ops.sample_surface(*mesh, 3000, stream),
         "distance_mask": lambda: ops.distance_mask(points.detach(), cloud_grid),
+        "distance_mask_grid": lambda: ops.distance_mask_grid(*[rand(21).sort().values.to(device)] * 3, cloud_grid),
         "uniform": lambda: ops.uniform(5000, stream, device=device),
         "normal": lambda: ops.normal(5000, stream, device=device),
     }
