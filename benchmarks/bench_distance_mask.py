@@ -27,7 +27,7 @@ Mask = NDArray[np.bool_]  # [N]
 
 
 def scipy_mask(cloud: Points, nodes: Points, threads: int, device: str) -> Mask:
-    """scipy's KD-tree."""
+    """The KD-tree of scipy."""
     return np.isfinite(cKDTree(cloud).query(nodes, distance_upper_bound=DISTANCE, workers=threads)[0])
 
 
@@ -39,7 +39,7 @@ def pykdtree_mask(cloud: Points, nodes: Points, threads: int, device: str) -> Ma
 
 
 def warp_mask(cloud: Points, nodes: Points, threads: int, device: str) -> Mask:
-    """warp's hash grid; one thread on the CPU."""
+    """The hash grid of warp; one thread on the CPU."""
     import warp
 
     near = _warp_kernel()
@@ -72,7 +72,7 @@ def _warp_kernel() -> Any:
             i = warp.tid()
             at = queries[i]
             query = warp.hash_grid_query(grid, at, distance)
-            index = int(0)
+            index = int(0)  # noqa: RUF046, UP018 (a variable, not a constant, in the language of kernels)
             while warp.hash_grid_query_next(query, index):
                 if warp.length_sq(points[index] - at) <= distance * distance:
                     found[i] = True

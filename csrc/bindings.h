@@ -18,6 +18,7 @@
 #include "random.h"
 #include "rays.h"
 #include "surface_run.h"
+#include "surface_samples.h"
 
 namespace pyimplicit {
 
@@ -200,7 +201,7 @@ void cast_rays(Array<const T> origins, Array<const T> directions, int64_t count,
   parallel_for(count, CastRays<T>{origins, directions, bvh, any, t, slot, barycentric}, executor, 64);
 }
 
-// ---- random.h, linear_weights.h
+// ---- random.h
 
 inline RandomStream stream_of(uint64_t seed, uint32_t shape, uint32_t step, uint32_t purpose) {
   return {seed, shape, step, purpose};
@@ -218,14 +219,24 @@ void normal(int64_t count, uint64_t seed, uint32_t shape, uint32_t step, uint32_
   parallel_for(count, Normal<T>{stream_of(seed, shape, step, purpose), values}, executor, 1024);
 }
 
+// ---- surface_samples.h
+
+inline void face_areas(Array<const float> vertices, Array<const int32_t> faces, int64_t vertex_count, int64_t count,
+                       Array<double> areas, Executor executor) {
+  parallel_for(count, FaceAreas{vertices, faces, vertex_count, areas}, executor, 2048);
+}
+
 inline void sample_surface(Array<const float> vertices, Array<const int32_t> faces, Array<const double> cumulative,
-                           int64_t face_count, int64_t count, uint64_t seed, uint32_t shape, uint32_t step,
-                           uint32_t purpose, Array<float> points, Array<int64_t> chosen, Executor executor) {
+                           int64_t face_count, Array<const int32_t> guide, int64_t entries, int64_t count,
+                           uint64_t seed, uint32_t shape, uint32_t step, uint32_t purpose, Array<float> points,
+                           Array<int64_t> chosen, Array<float> normals, Executor executor) {
   parallel_for(count,
-               SampleSurface{vertices, faces, cumulative, face_count, stream_of(seed, shape, step, purpose), points,
-                             chosen},
+               SampleSurface{vertices, faces, {cumulative, guide, face_count, entries},
+                             stream_of(seed, shape, step, purpose), points, chosen, normals},
                executor, 1024);
 }
+
+// ---- linear_weights.h
 
 template <typename T>
 void linear_weights(Array<const T> distance, int64_t count, double tau, double mu, Array<T> weights,
@@ -233,18 +244,41 @@ void linear_weights(Array<const T> distance, int64_t count, double tau, double m
   parallel_for(count, LinearWeights<T>{distance, T(tau), T(mu), weights}, executor, 32768);
 }
 
-inline void choose_with_replacement(Array<const double> cumulative, int64_t candidates, int64_t count, uint64_t seed,
-                                    uint32_t shape, uint32_t step, uint32_t purpose, Array<int64_t> chosen,
-                                    Executor executor) {
-  parallel_for(count,
-               ChooseWithReplacement{cumulative, candidates, stream_of(seed, shape, step, purpose), chosen}, executor,
-               1024);
+template <typename T>
+void sum_weights(Array<const T> weights, int64_t count, Array<double> sums, Array<uint8_t> positive,
+                 Executor executor) {
+  const TreeLevels levels(count);
+  parallel_for(levels.nodes[0], SumWeights<T>{weights, count, sums, positive}, executor, 512);
+  for (int level = 1; level < levels.count; ++level) {
+    const double* below = sums + levels.first[level - 1];
+    parallel_for(levels.nodes[level], SumNodes{below, levels.nodes[level - 1], sums + levels.first[level]}, executor,
+                 512);
+  }
 }
 
 template <typename T>
-void race_keys(Array<const T> weights, int64_t count, uint64_t seed, uint32_t shape, uint32_t step, uint32_t purpose,
-               Array<double> keys, Executor executor) {
-  parallel_for(count, RaceKeys<T>{weights, stream_of(seed, shape, step, purpose), keys}, executor, 4096);
+void draw_from_tree(Array<const T> weights, int64_t count, Array<const double> sums, Array<const uint64_t> taken,
+                    uint64_t seed, uint32_t shape, uint32_t step, uint32_t purpose, int64_t first, int64_t draws,
+                    Array<int64_t> chosen, Executor executor) {
+  parallel_for(draws,
+               DrawFromTree<T>{weights, count, sums, taken, TreeLevels(count), stream_of(seed, shape, step, purpose),
+                               first, chosen},
+               executor, 256);
+}
+
+template <typename T>
+void take_out(Array<const T> weights, int64_t count, Array<const int64_t> sorted, int64_t sorted_count,
+              Array<uint64_t> taken, Array<double> sums, Executor executor) {
+  const TreeLevels levels(count);
+  parallel_for(sorted_count, TakeOut<T>{weights, count, sorted, sorted_count, taken, sums}, executor, 256);
+  int64_t weights_a_node = kChildren;
+  for (int level = 1; level < levels.count; ++level) {
+    weights_a_node *= kChildren;
+    parallel_for(sorted_count,
+                 UpdateNodes{sorted, weights_a_node, sums + levels.first[level - 1], levels.nodes[level - 1],
+                             sums + levels.first[level]},
+                 executor, 256);
+  }
 }
 
 // ---- interpolation.h
@@ -368,8 +402,12 @@ void define_for_type(py::module_& m, const std::string& type) {
   define(m, name("normal").c_str(), &normal<T>, {"count", "seed", "shape", "step", "purpose", "values", "executor"});
   define(m, name("linear_weights").c_str(), &linear_weights<T>,
          {"distance", "count", "tau", "mu", "weights", "executor"});
-  define(m, name("race_keys").c_str(), &race_keys<T>,
-         {"weights", "count", "seed", "shape", "step", "purpose", "keys", "executor"});
+  define(m, name("sum_weights").c_str(), &sum_weights<T>, {"weights", "count", "sums", "positive", "executor"});
+  define(m, name("draw_from_tree").c_str(), &draw_from_tree<T>,
+         {"weights", "count", "sums", "taken", "seed", "shape", "step", "purpose", "first", "draws", "chosen",
+          "executor"});
+  define(m, name("take_out").c_str(), &take_out<T>,
+         {"weights", "count", "sorted", "sorted_count", "taken", "sums", "executor"});
   define(m, name("sample_planes").c_str(), &sample_features<T, 2>,
          {"features", "layout", "batch", "points", "offsets", "out", "executor"});
   define(m, name("sample_planes_backward").c_str(), &sample_features_backward<T, 2>,
@@ -393,8 +431,9 @@ inline void define_kernels(py::module_& m) {
   define_for_type<float>(m, "float32");
   define_for_type<double>(m, "float64");
   define(m, "sample_surface", &sample_surface,
-         {"vertices", "faces", "cumulative", "face_count", "count", "seed", "shape", "step", "purpose", "points",
-          "chosen", "executor"});
+         {"vertices", "faces", "cumulative", "face_count", "guide", "entries", "count", "seed", "shape", "step",
+          "purpose", "points", "chosen", "normals", "executor"});
+  define(m, "face_areas", &face_areas, {"vertices", "faces", "vertex_count", "count", "areas", "executor"});
   define(m, "draw_query_points", &draw_query_points,
          {"table", "areas", "shapes", "keys", "seed", "batch", "each", "sources", "half_side", "points", "slot",
           "executor"});
@@ -411,8 +450,6 @@ inline void define_kernels(py::module_& m) {
           "gave_up", "executor"});
   define(m, "winding_at_faces", &winding_at_faces,
          {"slots", "count", "links", "moments", "leaf_first", "triangles", "beta", "winding_number", "executor"});
-  define(m, "choose_with_replacement", &choose_with_replacement,
-         {"cumulative", "candidates", "count", "seed", "shape", "step", "purpose", "chosen", "executor"});
 }
 
 }  // namespace pyimplicit

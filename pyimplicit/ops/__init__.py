@@ -11,7 +11,7 @@ from pyimplicit.ops.distance_mask import (
 )
 from pyimplicit.ops.distance_sampling import DistanceWeight, WeightCells, build_weight_cells, sample_by_distance
 from pyimplicit.ops.interpolation import sample_grids, sample_planes
-from pyimplicit.ops.linear_weights import linear_weights, sample_surface, weighted_choice
+from pyimplicit.ops.linear_weights import linear_weights, weighted_choice
 from pyimplicit.ops.query_points import PointSource, build_area_table, query_points
 from pyimplicit.ops.random import RandomStream, RowStreams, normal, uniform
 from pyimplicit.ops.rays import RayHits, cast_rays
@@ -25,8 +25,10 @@ from pyimplicit.ops.surface import (
     winding_number,
 )
 from pyimplicit.ops.surface_batch import SurfaceTable, batch_closest_point, batch_distance
+from pyimplicit.ops.surface_samples import AreaGuide, build_area_guide, sample_surface
 
 __all__ = [
+    "AreaGuide",
     "ClosestPoint",
     "CloudGrid",
     "DistanceWeight",
@@ -40,6 +42,7 @@ __all__ = [
     "WeightCells",
     "batch_closest_point",
     "batch_distance",
+    "build_area_guide",
     "build_area_table",
     "build_bvh",
     "build_cloud_grid",
