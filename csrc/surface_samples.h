@@ -11,10 +11,10 @@ namespace pyimplicit {
 
 // Normal of a triangle, twice its area long.
 PIM_HOST_DEVICE inline Vec3d cross_rounded(Vec3d a, Vec3d b) {
-  const auto minor = [](double p, double q, double r, double s) {
+  const auto minor_of = [](double p, double q, double r, double s) {
     return add_rounded(mul_rounded(p, q), -mul_rounded(r, s));
   };
-  return {minor(a.y, b.z, a.z, b.y), minor(a.z, b.x, a.x, b.z), minor(a.x, b.y, a.y, b.x)};
+  return {minor_of(a.y, b.z, a.z, b.y), minor_of(a.z, b.x, a.x, b.z), minor_of(a.x, b.y, a.y, b.x)};
 }
 
 struct FaceAreas {
