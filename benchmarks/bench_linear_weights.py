@@ -129,11 +129,7 @@ def _surface_points(mesh: Mesh, device: torch.device, against: list[str], rounds
     surface = Surface(mesh, device=device)
     vertices, faces = mesh.vertices.to(device), mesh.faces.to(device)
     peers: dict[str, Callable[[int], Any]] = {"torch": lambda count: points_by_hand(vertices, faces, count)}
-    for name in against:
-        try:
-            peers[name] = PEERS[name](mesh)
-        except ImportError:
-            print(f"{name}: not installed, left out")
+    peers |= {name: draw for name in against if (draw := _peer(name, mesh)) is not None}
     assert np.isfinite(surface.sample_surface(10).points.cpu().numpy()).all()
     rows = []
     for count in (1_000, 100_000, 1_000_000):
@@ -144,6 +140,14 @@ def _surface_points(mesh: Mesh, device: torch.device, against: list[str], rounds
         }
         rows.append(_row("surface points", count, alternate(competitors, device, rounds)))
     return rows
+
+
+def _peer(name: str, mesh: Mesh) -> Callable[[int], Any] | None:
+    try:
+        return PEERS[name](mesh)
+    except ImportError:
+        print(f"{name}: not installed, left out")
+        return None
 
 
 def _row(what: str, count: int, seconds: dict[str, float]) -> dict[str, Any]:
