@@ -135,7 +135,7 @@ def _surface_points(mesh: Mesh, device: torch.device, against: list[str], rounds
     for count in (1_000, 100_000, 1_000_000):
         competitors: dict[str, Callable[[], Any]] = {
             "pyimplicit": lambda n=count: surface.sample_surface(n),  # with normals
-            "table made anew": lambda n=count: ops.sample_surface(vertices, faces, n),
+            "guide made anew": lambda n=count: ops.sample_surface(vertices, faces, n),
             **{name: lambda n=count, f=draw: f(n) for name, draw in peers.items()},
         }
         rows.append(_row("surface points", count, alternate(competitors, device, rounds)))
@@ -152,7 +152,7 @@ def _peer(name: str, mesh: Mesh) -> Callable[[int], Any] | None:
 
 def _row(what: str, count: int, seconds: dict[str, float]) -> dict[str, Any]:
     times = {f"{name} ms": value * 1e3 for name, value in seconds.items()}
-    peers = [value for name, value in seconds.items() if name not in ("pyimplicit", "table made anew")]
+    peers = [value for name, value in seconds.items() if name not in ("pyimplicit", "guide made anew")]
     return {"what": what, "n": count, **times, "ratio to the best": min(peers) / seconds["pyimplicit"]}
 
 

@@ -50,8 +50,8 @@ void sort_cloud(Array<const float> clouds, int64_t items, int64_t each, Array<co
   cell_start[items * cells[0] * cells[1] * cells[2]] = int32_t(items * each);
 }
 
-void fill_area_table_binding(Array<double> areas, int64_t faces, Array<int32_t> guide, int64_t entries, Executor) {
-  fill_area_table(areas, faces, guide, entries);
+void fill_area_guide_binding(Array<double> areas, int64_t faces, Array<int32_t> guide, int64_t entries, Executor) {
+  fill_area_guide(areas, faces, guide, entries);
 }
 
 // Fills the arrays of a built hierarchy.
@@ -109,7 +109,7 @@ PYBIND11_MODULE(_cpu, m, pybind11::mod_gil_not_used()) {
   define(m, "cloud_box", &cloud_box_binding, {"cloud", "count", "box", "executor"});
   define(m, "sort_cloud", &sort_cloud,
          {"clouds", "items", "each", "box", "size", "sorted", "cell_start", "executor"});
-  define(m, "fill_area_table", &fill_area_table_binding, {"areas", "faces", "guide", "entries", "executor"});
+  define(m, "fill_area_guide", &fill_area_guide_binding, {"areas", "faces", "guide", "entries", "executor"});
   define(m, "weld_corners", &weld_corners, {"corners", "count", "vertex", "first", "vertices", "executor"});
   define(m, "match_edges", &match_edges, {"faces", "count", "vertices", "ring", "counts", "executor"});
   define(m, "label_bodies", &label_bodies, {"ring", "count", "blocked", "body", "bodies", "executor"});

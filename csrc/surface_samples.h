@@ -42,7 +42,7 @@ struct FaceAreas {
 // Running sums of areas, and where to start looking in them: guide[k] is the first face whose sum exceeds k / entries
 // of the whole. On average one or two faces are looked at.
 // Source: Chen and Asau, "On Generating Random Variates from an Empirical Distribution", 1974.
-struct AreaTable {
+struct AreaGuide {
   const double* cumulative;  // [F]
   const int32_t* guide;      // [entries]
   int64_t faces, entries;
@@ -58,7 +58,7 @@ struct AreaTable {
 };
 
 // In place: areas become their running sums.
-inline void fill_area_table(double* areas, int64_t faces, int32_t* guide, int64_t entries) {
+inline void fill_area_guide(double* areas, int64_t faces, int32_t* guide, int64_t entries) {
   double sum = 0;
   for (int64_t i = 0; i < faces; ++i) areas[i] = sum += areas[i];
   int64_t face = 0;
@@ -72,7 +72,7 @@ inline void fill_area_table(double* areas, int64_t faces, int32_t* guide, int64_
 struct SampleSurface {
   const float* vertices;  // [V, 3]
   const int32_t* faces;   // [F, 3]
-  AreaTable table;
+  AreaGuide table;
   RandomStream stream;
   // outputs
   float* points;    // [N, 3]

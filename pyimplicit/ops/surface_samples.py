@@ -19,11 +19,11 @@ class AreaGuide:
     """Running sums of a mesh's areas, and where to start looking in them. Made once, it serves any number of draws."""
 
     cumulative: Tensor  # [F] float64, squared mesh units
-    guide: Tensor  # [F] int32, first face whose sum exceeds that share of the whole
+    first: Tensor  # [F] int32, first face whose sum exceeds that share of the whole
 
     def to(self, device: torch.device | str) -> AreaGuide:
-        """The same table on another device."""
-        return AreaGuide(self.cumulative.to(device), self.guide.to(device))
+        """The same guide on another device."""
+        return AreaGuide(self.cumulative.to(device), self.first.to(device))
 
 
 def build_area_guide(
@@ -37,7 +37,7 @@ def build_area_guide(
         faces: [F, 3] int32, each index below V.
 
     Returns:
-        The table, on the mesh's device.
+        The guide, on the mesh's device.
 
     Raises:
         ValueError: A wrong shape, an index out of range, or a mesh without area.
@@ -46,7 +46,7 @@ def build_area_guide(
         Chen and Asau, "On Generating Random Variates from an Empirical Distribution", 1974 (the guide).
 
     Example:
-        >>> build_area_guide(torch.eye(3), torch.tensor([[0, 1, 2]], dtype=torch.int32)).guide
+        >>> build_area_guide(torch.eye(3), torch.tensor([[0, 1, 2]], dtype=torch.int32)).first
         tensor([0], dtype=torch.int32)
     """
     _check_mesh(vertices, faces)
@@ -58,7 +58,7 @@ def sample_surface(
     faces: Tensor,  # [F, 3]
     count: int,
     seed: int | RandomStream = 0,
-    table: AreaGuide | None = None,
+    guide: AreaGuide | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Points distributed evenly over the area of a triangle mesh.
 
@@ -67,7 +67,7 @@ def sample_surface(
         faces: [F, 3] int32, each index below V.
         count: Number of points, at least 1.
         seed: The same seed draws the same points on any number of threads and any device.
-        table: From `build_area_guide` of this very mesh, to save making it again.
+        guide: From `build_area_guide` of this very mesh, to save making it again.
 
     Returns:
         Points [count, 3] float32 and the face [count] int64 of each.
@@ -83,7 +83,7 @@ def sample_surface(
         >>> torch.allclose(points.sum(1), torch.ones(5))
         True
     """
-    points, face, _ = draw_surface_samples(vertices, faces, count, seed, table, normals=False)
+    points, face, _ = draw_surface_samples(vertices, faces, count, seed, guide, normals=False)
     return points, face
 
 
@@ -92,22 +92,22 @@ def draw_surface_samples(
     faces: Tensor,
     count: int,
     seed: int | RandomStream = 0,
-    table: AreaGuide | None = None,
+    guide: AreaGuide | None = None,
     *,
     normals: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """What `sample_surface` returns, and the unit normals [count, 3] float32 of the faces, or an empty tensor."""
     _check_mesh(vertices, faces)
     check_count("count", count)
-    if table is not None and (table.cumulative.shape[0] != faces.shape[0] or table.guide.device != faces.device):
+    if guide is not None and (guide.cumulative.shape[0] != faces.shape[0] or guide.first.device != faces.device):
         raise ValueError(
-            f"table: expected that of {faces.shape[0]} faces on {faces.device}, got one of "
-            f"{table.cumulative.shape[0]} on {table.guide.device}"
+            f"guide: expected that of {faces.shape[0]} faces on {faces.device}, got one of "
+            f"{guide.cumulative.shape[0]} on {guide.first.device}"
         )
     stream = seed if isinstance(seed, RandomStream) else RandomStream(seed)
     points, face, normal = _sample_surface_op(
-        vertices.detach().contiguous(), faces.contiguous(), None if table is None else table.cumulative,
-        None if table is None else table.guide, count, stream.seed, stream.shape, stream.step, stream.purpose, normals,
+        vertices.detach().contiguous(), faces.contiguous(), None if guide is None else guide.cumulative,
+        None if guide is None else guide.first, count, stream.seed, stream.shape, stream.step, stream.purpose, normals,
     )  # fmt: skip
     return points, face, normal
 
@@ -126,7 +126,7 @@ def _build(vertices: Tensor, faces: Tensor) -> AreaGuide:
     )  # fmt: skip
     sums = areas.cpu()  # one after the other: the running sums are the same for every device
     guide = torch.empty(count, dtype=torch.int32)
-    _native.call("fill_area_table", sums.device, areas=sums, faces=count, guide=guide, entries=count)
+    _native.call("fill_area_guide", sums.device, areas=sums, faces=count, guide=guide, entries=count)
     if count == 0 or not 0 < float(sums[-1]) < math.inf:
         if count and (int(faces.min()) < 0 or int(faces.max()) >= vertices.shape[0]):
             raise ValueError(f"faces: expected indices in 0..{vertices.shape[0] - 1}, got {faces.min()}..{faces.max()}")
@@ -150,8 +150,8 @@ def _sample_surface_kernel(
     normals: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     if cumulative is None or guide is None:
-        table = _build(vertices, faces)
-        cumulative, guide = table.cumulative, table.guide
+        made = _build(vertices, faces)
+        cumulative, guide = made.cumulative, made.first
     points = vertices.new_empty(count, 3)
     face = vertices.new_empty(count, dtype=torch.int64)
     normal = vertices.new_empty(count if normals else 0, 3)

@@ -62,21 +62,21 @@ def test_no_samples_on_faces_without_area(device):
     assert bool((face == 2).all())
 
 
-def test_a_table_changes_nothing(device):
+def test_a_guide_changes_nothing(device):
     """Neither do threads; faces whose areas differ by many orders stand the guide on its head."""
     vertices, faces = soup(3000)
     scale = 10 ** (-6 * rand(3000, 1, 1, seed=4, dtype=torch.float64))
     corners = vertices[faces]
     spread = (corners[:, :1] + scale * (corners - corners[:, :1])).reshape(-1, 3).float().to(device)
     faces = faces.int().to(device)
-    table = ops.build_area_table(spread, faces)
+    guide = ops.build_area_guide(spread, faces)
     expected = reference.sample_surface(spread.cpu(), faces.cpu(), 20_000, 8)[1]
     for threads in (1, 2, 16):
         torch.set_num_threads(threads)
-        for given in (table, None):
+        for given in (guide, None):
             assert torch.equal(ops.sample_surface(spread, faces, 20_000, 8, given)[1].cpu(), expected)
-    assert int(table.guide.max()) < 3000
-    assert bool((table.guide[1:] >= table.guide[:-1]).all())
+    assert int(guide.first.max()) < 3000
+    assert bool((guide.first[1:] >= guide.first[:-1]).all())
 
 
 # ---- errors
@@ -98,12 +98,12 @@ FACE = torch.tensor([[0, 1, 2]], dtype=torch.int32)
         (lambda: ops.sample_surface(torch.ones(3, 3), FACE, 1), ValueError, "faces: expected a mesh of positive"),
         (lambda: ops.sample_surface(TRIANGLE * math.nan, FACE, 1), ValueError, "faces: expected a mesh of positive"),
         (lambda: ops.sample_surface(TRIANGLE, FACE, 0), ValueError, "count: expected at least 1"),
-        (lambda: ops.build_area_table(TRIANGLE, FACE + 1), ValueError, "faces: expected indices in 0..2, got 1..3"),
-        (lambda: ops.build_area_table(TRIANGLE, FACE.long()), TypeError, "faces: expected dtype int32"),
+        (lambda: ops.build_area_guide(TRIANGLE, FACE + 1), ValueError, "faces: expected indices in 0..2, got 1..3"),
+        (lambda: ops.build_area_guide(TRIANGLE, FACE.long()), TypeError, "faces: expected dtype int32"),
         (
-            lambda: ops.sample_surface(TRIANGLE, FACE, 1, 0, ops.build_area_table(TRIANGLE, FACE.expand(2, 3))),
+            lambda: ops.sample_surface(TRIANGLE, FACE, 1, 0, ops.build_area_guide(TRIANGLE, FACE.expand(2, 3))),
             ValueError,
-            "table: expected that of 1 faces",
+            "guide: expected that of 1 faces",
         ),
     ],
 )
