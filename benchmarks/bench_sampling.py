@@ -123,7 +123,7 @@ def set_up(name: str, mesh: Mesh, device: torch.device) -> dict[str, Any]:
     seconds = alternate(
         {
             "cells": lambda: ops.build_weight_cells(surface.hierarchy, weight),
-            "areas": lambda: ops.build_area_table(surface.hierarchy),
+            "areas": lambda: ops.build_area_table(surface.hierarchy.triangles),
         },
         device, rounds=5,
     )  # fmt: skip

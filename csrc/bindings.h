@@ -9,7 +9,7 @@
 #include <type_traits>
 #include <utility>
 
-#include "distance_mask.h"
+#include "distance_mask_run.h"
 #include "distance_sampling_run.h"
 #include "farthest.h"
 #include "interpolation.h"
@@ -22,6 +22,7 @@
 #include "rays.h"
 #include "scatter.h"
 #include "surface_run.h"
+#include "surface_samples.h"
 #include "voxelise.h"
 
 namespace pyimplicit {
@@ -147,9 +148,9 @@ inline void gather_batch_corners(Array<const SurfaceEntry> entries, Array<const 
 inline void draw_query_points(SurfaceTable table, Array<const AliasEntry> areas, Array<const int64_t> shapes,
                               Array<const int64_t> keys, uint64_t seed, int64_t batch, int64_t each,
                               Array<const PointSources> sources, double half_side, Array<float> points,
-                              Array<int32_t> slot, Executor executor) {
+                              Array<int64_t> face, Executor executor) {
   const DrawQueryPoints kernel = {table,          areas,            shapes, {keys, seed}, each,
-                                  *sources.data, float(half_side), points, slot};
+                                  *sources.data, float(half_side), points, face};
   parallel_for(batch * each, kernel, executor, 1024);
 }
 
@@ -205,7 +206,7 @@ void cast_rays(Array<const T> origins, Array<const T> directions, int64_t count,
   parallel_for(count, CastRays<T>{origins, directions, bvh, any, t, slot, barycentric}, executor, 64);
 }
 
-// ---- random.h, linear_weights.h
+// ---- random.h
 
 inline RandomStream stream_of(uint64_t seed, uint32_t shape, uint32_t step, uint32_t purpose) {
   return {seed, shape, step, purpose};
@@ -223,13 +224,13 @@ void normal(int64_t count, uint64_t seed, uint32_t shape, uint32_t step, uint32_
   parallel_for(count, Normal<T>{stream_of(seed, shape, step, purpose), values}, executor, 1024);
 }
 
-inline void sample_surface(Array<const float> vertices, Array<const int32_t> faces, Array<const double> cumulative,
+// ---- surface_samples.h
+
+inline void sample_surface(Array<const float> vertices, Array<const int32_t> faces, Array<const AliasEntry> areas,
                            int64_t face_count, int64_t count, uint64_t seed, uint32_t shape, uint32_t step,
                            uint32_t purpose, Array<float> points, Array<int64_t> chosen, Executor executor) {
-  parallel_for(count,
-               SampleSurface{vertices, faces, cumulative, face_count, stream_of(seed, shape, step, purpose), points,
-                             chosen},
-               executor, 1024);
+  const RandomStream stream = {seed, shape, step, purpose};
+  parallel_for(count, SampleSurface{vertices, faces, areas, face_count, stream, points, chosen}, executor, 1024);
 }
 
 template <typename T>
@@ -238,18 +239,41 @@ void linear_weights(Array<const T> distance, int64_t count, double tau, double m
   parallel_for(count, LinearWeights<T>{distance, T(tau), T(mu), weights}, executor, 32768);
 }
 
-inline void choose_with_replacement(Array<const double> cumulative, int64_t candidates, int64_t count, uint64_t seed,
-                                    uint32_t shape, uint32_t step, uint32_t purpose, Array<int64_t> chosen,
-                                    Executor executor) {
-  parallel_for(count,
-               ChooseWithReplacement{cumulative, candidates, stream_of(seed, shape, step, purpose), chosen}, executor,
-               1024);
+template <typename T>
+void sum_weights(Array<const T> weights, int64_t count, Array<double> sums, Array<uint8_t> positive,
+                 Executor executor) {
+  const TreeLevels levels(count);
+  parallel_for(levels.nodes[0], SumWeights<T>{weights, count, sums, positive}, executor, 512);
+  for (int level = 1; level < levels.count; ++level) {
+    const double* below = sums + levels.first[level - 1];
+    parallel_for(levels.nodes[level], SumNodes{below, levels.nodes[level - 1], sums + levels.first[level]}, executor,
+                 512);
+  }
 }
 
 template <typename T>
-void race_keys(Array<const T> weights, int64_t count, uint64_t seed, uint32_t shape, uint32_t step, uint32_t purpose,
-               Array<double> keys, Executor executor) {
-  parallel_for(count, RaceKeys<T>{weights, stream_of(seed, shape, step, purpose), keys}, executor, 4096);
+void draw_from_tree(Array<const T> weights, int64_t count, Array<const double> sums, Array<const uint64_t> taken,
+                    uint64_t seed, uint32_t shape, uint32_t step, uint32_t purpose, int64_t first, int64_t draws,
+                    Array<int64_t> chosen, Executor executor) {
+  parallel_for(draws,
+               DrawFromTree<T>{weights, count, sums, taken, TreeLevels(count), stream_of(seed, shape, step, purpose),
+                               first, chosen},
+               executor, 256);
+}
+
+template <typename T>
+void take_out(Array<const T> weights, int64_t count, Array<const int64_t> sorted, int64_t sorted_count,
+              Array<uint64_t> taken, Array<double> sums, Executor executor) {
+  const TreeLevels levels(count);
+  parallel_for(sorted_count, TakeOut<T>{weights, count, sorted, sorted_count, taken, sums}, executor, 256);
+  int64_t weights_a_node = kChildren;
+  for (int level = 1; level < levels.count; ++level) {
+    weights_a_node *= kChildren;
+    parallel_for(sorted_count,
+                 UpdateNodes{sorted, weights_a_node, sums + levels.first[level - 1], levels.nodes[level - 1],
+                             sums + levels.first[level]},
+                 executor, 256);
+  }
 }
 
 // ---- interpolation.h
@@ -309,12 +333,40 @@ void sample_features_point_backward(Array<const T> features, Array<const int64_t
 
 // ---- distance_mask.h
 
+inline CloudGrid cloud_grid_of(const float* cloud, const int32_t* cell_start, const double* box, const int64_t* size) {
+  return {cloud, cell_start, {box[0], box[1], box[2]}, box[3], {size[0], size[1], size[2]}};
+}
+
+inline MaskCells mask_cells_of(const uint8_t* state, const double* box, const int64_t* size) {
+  if (state == nullptr) return {};
+  return {state, {box[0], box[1], box[2]}, box[3], {size[0], size[1], size[2]}};
+}
+
+// Boxes are [4] on the CPU: the lowest corner and the edge of a cell. Sizes [3] are cells along x, y, z.
 template <typename T>
-void distance_mask(Array<const T> points, int64_t count, Array<const float> cloud, Array<const int32_t> cell_start,
-                   double low_x, double low_y, double low_z, double cell_size, int64_t size_x, int64_t size_y,
-                   int64_t size_z, double distance, Array<bool> mask, Executor executor) {
-  const CloudGrid grid = {cloud, cell_start, {low_x, low_y, low_z}, cell_size, {size_x, size_y, size_z}};
-  parallel_for(count, DistanceMask<T>{points, grid, distance, mask}, executor, 512);
+void distance_mask(Array<const T> points, int64_t count, int64_t each, Array<const float> cloud,
+                   Array<const int32_t> cell_start, Array<const double> box, Array<const int64_t> size,
+                   double distance, Array<const uint8_t> state, Array<const double> state_box,
+                   Array<const int64_t> state_size, Array<bool> mask, Executor executor) {
+  parallel_for(count,
+               DistanceMask<T>{points, each, cloud_grid_of(cloud, cell_start, box, size),
+                               mask_cells_of(state, state_box, state_size), distance, mask},
+               executor, 512);
+}
+
+template <typename T>
+void look_up_mask_cells(Array<const T> points, int64_t count, Array<const uint8_t> state,
+                        Array<const double> state_box, Array<const int64_t> state_size, Array<uint8_t> found,
+                        Executor executor) {
+  parallel_for(count, LookUpMaskCells<T>{points, mask_cells_of(state, state_box, state_size), found}, executor, 4096);
+}
+
+inline void distance_mask_grid(Array<const double> x, Array<const double> y, Array<const double> z, int64_t x_nodes,
+                               int64_t y_nodes, int64_t z_nodes, int64_t items, Array<const float> cloud,
+                               Array<const int32_t> cell_start, Array<const double> box, Array<const int64_t> size,
+                               double distance, bool plain, Array<bool> mask, Executor executor) {
+  const CloudGrid grid = cloud_grid_of(cloud, cell_start, box, size);
+  run_distance_mask_grid({{x, y, z}, {x_nodes, y_nodes, z_nodes}, grid, distance, mask}, items, plain, executor);
 }
 
 // ---- scatter.h
@@ -472,8 +524,12 @@ void define_for_type(py::module_& m, const std::string& type) {
   define(m, name("normal").c_str(), &normal<T>, {"count", "seed", "shape", "step", "purpose", "values", "executor"});
   define(m, name("linear_weights").c_str(), &linear_weights<T>,
          {"distance", "count", "tau", "mu", "weights", "executor"});
-  define(m, name("race_keys").c_str(), &race_keys<T>,
-         {"weights", "count", "seed", "shape", "step", "purpose", "keys", "executor"});
+  define(m, name("sum_weights").c_str(), &sum_weights<T>, {"weights", "count", "sums", "positive", "executor"});
+  define(m, name("draw_from_tree").c_str(), &draw_from_tree<T>,
+         {"weights", "count", "sums", "taken", "seed", "shape", "step", "purpose", "first", "draws", "chosen",
+          "executor"});
+  define(m, name("take_out").c_str(), &take_out<T>,
+         {"weights", "count", "sorted", "sorted_count", "taken", "sums", "executor"});
   define(m, name("sample_planes").c_str(), &sample_features<T, 2>,
          {"features", "layout", "batch", "points", "offsets", "out", "executor"});
   define(m, name("sample_planes_backward").c_str(), &sample_features_backward<T, 2>,
@@ -487,8 +543,10 @@ void define_for_type(py::module_& m, const std::string& type) {
   define(m, name("sample_grids_point_backward").c_str(), &sample_features_point_backward<T, 3>,
          {"features", "layout", "batch", "points", "offsets", "grad_out", "grad_points", "executor"});
   define(m, name("distance_mask").c_str(), &distance_mask<T>,
-         {"points", "count", "cloud", "cell_start", "low_x", "low_y", "low_z", "cell_size", "size_x", "size_y",
-          "size_z", "distance", "mask", "executor"});
+         {"points", "count", "each", "cloud", "cell_start", "box", "size", "distance", "state", "state_box",
+          "state_size", "mask", "executor"});
+  define(m, name("look_up_mask_cells").c_str(), &look_up_mask_cells<T>,
+         {"points", "count", "state", "state_box", "state_size", "found", "executor"});
   define(m, name("voxelise").c_str(), &voxelise<T>,
          {"points", "batch", "each", "resolution", "low", "scale", "grid", "executor"});
   define(m, name("farthest_points").c_str(), &farthest_points<T>,
@@ -513,14 +571,17 @@ inline void define_kernels(py::module_& m) {
   define_for_type<float>(m, "float32");
   define_for_type<double>(m, "float64");
   define(m, "sample_surface", &sample_surface,
-         {"vertices", "faces", "cumulative", "face_count", "count", "seed", "shape", "step", "purpose", "points",
-          "chosen", "executor"});
+         {"vertices", "faces", "areas", "face_count", "count", "seed", "shape", "step", "purpose", "points", "chosen",
+          "executor"});
   define(m, "draw_query_points", &draw_query_points,
-         {"table", "areas", "shapes", "keys", "seed", "batch", "each", "sources", "half_side", "points", "slot",
+         {"table", "areas", "shapes", "keys", "seed", "batch", "each", "sources", "half_side", "points", "face",
           "executor"});
   define(m, "sample_by_distance", &sample_by_distance,
          {"table", "cells", "first_cell", "margin", "exponential", "slope", "reach", "shapes", "keys", "seed",
           "purpose", "batch", "each", "labelled", "with_sign", "plain", "points", "distance", "queries", "executor"});
+  define(m, "distance_mask_grid", &distance_mask_grid,
+         {"x", "y", "z", "x_nodes", "y_nodes", "z_nodes", "items", "cloud", "cell_start", "box", "size", "distance",
+          "plain", "mask", "executor"});
   define(m, "gather_batch_corners", &gather_batch_corners,
          {"entries", "triangles", "shapes", "slot", "batch", "each", "corners", "executor"});
   define(m, "find_overlap", &find_overlap,
@@ -528,8 +589,6 @@ inline void define_kernels(py::module_& m) {
           "gave_up", "executor"});
   define(m, "winding_at_faces", &winding_at_faces,
          {"slots", "count", "links", "moments", "leaf_first", "triangles", "beta", "winding_number", "executor"});
-  define(m, "choose_with_replacement", &choose_with_replacement,
-         {"cumulative", "candidates", "count", "seed", "shape", "step", "purpose", "chosen", "executor"});
 }
 
 }  // namespace pyimplicit

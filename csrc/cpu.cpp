@@ -4,6 +4,7 @@
 #include "alias_build.h"
 #include "bindings.h"
 #include "bvh_build.h"
+#include "cloud_sort.h"
 #include "corners.h"
 #include "magnitude.h"
 #include "pseudonormal_build.h"
@@ -33,6 +34,20 @@ void build_area_table(Array<const float> corners, int64_t count, Array<char> ent
   std::vector<double> areas(count);
   parallel_for(count, TriangleAreas{corners, areas.data()}, executor, 16384);
   *total.data = build_alias_table(areas.data(), count, entries, sizeof(AliasEntry));
+}
+
+void cloud_box_binding(Array<const float> cloud, int64_t count, Array<double> box, Executor) {
+  cloud_box(cloud, count, box);
+}
+
+void sort_cloud(Array<const float> clouds, int64_t items, int64_t each, Array<const double> box,
+                Array<const int64_t> size, Array<float> sorted, Array<int32_t> cell_start, Executor executor) {
+  const double* low = box;
+  const int64_t* cells = size;
+  const SortCloud sort = {clouds,   each, {low[0], low[1], low[2]}, low[3], {cells[0], cells[1], cells[2]}, sorted,
+                          cell_start};
+  parallel_for(items, sort, executor, 1);
+  cell_start[items * cells[0] * cells[1] * cells[2]] = int32_t(items * each);
 }
 
 // Fills the arrays of a built hierarchy.
@@ -92,6 +107,9 @@ PYBIND11_MODULE(_cpu, m, pybind11::mod_gil_not_used()) {
   define(m, "build_alias_table", &build_alias_table_binding,
          {"weights", "count", "entries", "stride", "total", "executor"});
   define(m, "build_area_table", &build_area_table, {"corners", "count", "entries", "total", "executor"});
+  define(m, "cloud_box", &cloud_box_binding, {"cloud", "count", "box", "executor"});
+  define(m, "sort_cloud", &sort_cloud,
+         {"clouds", "items", "each", "box", "size", "sorted", "cell_start", "executor"});
   define(m, "weld_corners", &weld_corners, {"corners", "count", "vertex", "first", "vertices", "executor"});
   define(m, "match_edges", &match_edges, {"faces", "count", "vertices", "ring", "counts", "executor"});
   define(m, "label_bodies", &label_bodies, {"ring", "count", "blocked", "body", "bodies", "executor"});

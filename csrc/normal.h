@@ -8,33 +8,17 @@
 #include <cstring>
 
 #include "philox.h"
-#include "vec3.h"
+#include "rounded.h"
 
 namespace pyimplicit {
 
 namespace exact {
 
-PIM_HOST_DEVICE inline double times(double a, double b) {
-#if defined(__CUDA_ARCH__)
-  return __dmul_rn(a, b);
-#else
-  return a * b;
-#endif
-}
-
-PIM_HOST_DEVICE inline double plus(double a, double b) {
-#if defined(__CUDA_ARCH__)
-  return __dadd_rn(a, b);
-#else
-  return a + b;
-#endif
-}
-
 // coefficients[0] + x (coefficients[1] + x (...))
 template <int N>
 PIM_HOST_DEVICE inline double polynomial(double x, const double (&coefficients)[N]) {
   double sum = coefficients[N - 1];
-  for (int k = N - 2; k >= 0; --k) sum = plus(times(sum, x), coefficients[k]);
+  for (int k = N - 2; k >= 0; --k) sum = add_rounded(mul_rounded(sum, x), coefficients[k]);
   return sum;
 }
 
@@ -54,7 +38,7 @@ PIM_HOST_DEVICE inline double log_uniform(uint32_t word) {
   constexpr double kArtanh[] = {2.0,      2.0 / 3,  2.0 / 5,  2.0 / 7,  2.0 / 9, 2.0 / 11,
                                 2.0 / 13, 2.0 / 15, 2.0 / 17, 2.0 / 19, 2.0 / 21};
   const double s = (mantissa - 1) / (mantissa + 1);
-  return plus(times(double(exponent), 0.69314718055994530942), times(s, polynomial(times(s, s), kArtanh)));
+  return add_rounded(mul_rounded(double(exponent), 0.69314718055994530942), mul_rounded(s, polynomial(mul_rounded(s, s), kArtanh)));
 }
 
 struct CirclePoint {
@@ -70,8 +54,8 @@ PIM_HOST_DEVICE inline CirclePoint circle_point(uint32_t word) {
                                 1.0 / 20922789888000.0};
   const double quarters = 4 * open_uniform(word);
   const int quarter = int(quarters + 0.5);
-  const double x = times(quarters - quarter, 1.57079632679489661923), squared = times(x, x);
-  const double sine = times(x, polynomial(squared, kSine)), cosine = polynomial(squared, kCosine);
+  const double x = mul_rounded(quarters - quarter, 1.57079632679489661923), squared = mul_rounded(x, x);
+  const double sine = mul_rounded(x, polynomial(squared, kSine)), cosine = polynomial(squared, kCosine);
   const double along = quarter & 1 ? -sine : cosine, across = quarter & 1 ? cosine : sine;
   return quarter & 2 ? CirclePoint{-along, -across} : CirclePoint{along, across};
 }
@@ -84,7 +68,7 @@ PIM_HOST_DEVICE inline Vec3d normal3(Words4 words) {
   const double first = std::sqrt(-2 * exact::log_uniform(words.w[0]));
   const double second = std::sqrt(-2 * exact::log_uniform(words.w[2]));
   const exact::CirclePoint a = exact::circle_point(words.w[1]), b = exact::circle_point(words.w[3]);
-  return {exact::times(first, a.cosine), exact::times(first, a.sine), exact::times(second, b.cosine)};
+  return {mul_rounded(first, a.cosine), mul_rounded(first, a.sine), mul_rounded(second, b.cosine)};
 }
 
 }  // namespace pyimplicit

@@ -1,9 +1,9 @@
 // Query points of several shapes in one pass: uniform in a cube, and area-uniform on a surface with or without noise.
 #pragma once
 
-#include "alias_table.h"
 #include "random.h"
 #include "surface_batch.h"
+#include "surface_samples.h"
 
 namespace pyimplicit {
 
@@ -31,18 +31,6 @@ struct PointSources {
   PointSource of[kMostSources];
 };
 
-struct TriangleAreas {
-  const float* corners;  // [F, 9]
-  // outputs
-  double* areas;  // [F]
-
-  PIM_HOST_DEVICE void operator()(int64_t i) const {
-    const Vec3d a = Vec3d(load3(corners, 3 * i));
-    const Vec3d normal = cross(Vec3d(load3(corners, 3 * i + 1)) - a, Vec3d(load3(corners, 3 * i + 2)) - a);
-    areas[i] = std::sqrt(dot(normal, normal)) / 2;
-  }
-};
-
 struct DrawQueryPoints {
   SurfaceTable table;
   const AliasEntry* areas;  // of all triangles, in the order of the table's
@@ -53,7 +41,7 @@ struct DrawQueryPoints {
   float half_side;  // of the cube, mesh units
   // outputs
   float* points;  // [B, N, 3] mesh units
-  int32_t* slot;  // [B, N] triangle that a point was drawn on, -1 for none; or null
+  int64_t* face;  // [B, N] face of the mesh that a point was drawn on, -1 for none
 
   PIM_HOST_DEVICE void operator()(int64_t i) const {
     const int64_t row = i / each, j = i % each;
@@ -63,22 +51,19 @@ struct DrawQueryPoints {
     const int64_t index = j - source.first;
     const RandomStream stream = streams.of(row, uint32_t(source.purpose));
     if (source.sigma < 0) {
-      if (slot != nullptr) slot[i] = -1;
+      face[i] = -1;
       return Uniform<float>{stream, -half_side, half_side, points + 3 * (i - index)}(index);
     }
     const SurfaceEntry& e = table.entries[shapes[row]];
     const Words4 words = stream.words(index);
     const int64_t triangle = pick(areas + e.triangle, e.triangles, words.w[0], words.w[1]);
-    // Source: Osada et al., "Shape Distributions", TOG 2002, section 4.2 (square-root barycentric coordinates).
-    const double root = std::sqrt(open_uniform(words.w[2])), second = open_uniform(words.w[3]);
     const Bvh bvh = table.bvh(e);
-    const Vec3d a = bvh.corner(triangle, 0), b = bvh.corner(triangle, 1), c = bvh.corner(triangle, 2);
-    Vec3d point = bvh.global(a + (root * (1 - second)) * (b - a) + (root * second) * (c - a));
+    Vec3d point = bvh.global(even_point(words, bvh.corner(triangle, 0), bvh.corner(triangle, 1), bvh.corner(triangle, 2)));
     if (source.sigma > 0) {
       point = point + source.sigma * normal3(streams.of(row, uint32_t(source.purpose) + 1).words(index));
     }
     store3(points, i, Vec3f(point));
-    if (slot != nullptr) slot[i] = int32_t(triangle);
+    face[i] = bvh.triangle_face[triangle];
   }
 };
 

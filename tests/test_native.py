@@ -62,11 +62,11 @@ def test_both_modules_hold_the_same_kernels():
     def kernels(module: object) -> set[str]:
         return {name for name, value in inspect.getmembers(module, callable) if not name.startswith("_")}
 
-    # A hierarchy and its signs are built on the CPU and uploaded; a GPU checks values and sorts cells by torch.
+    # A hierarchy and its signs are built on the CPU and uploaded; on a GPU, torch checks values and sorts points.
     only_on_the_cpu = {
         "BvhBuilder", "gather_corners_float32", "gather_corners_float64", "largest_magnitude_float32",
         "largest_magnitude_float64", "weld_corners", "match_edges", "label_bodies", "measure_bodies", "measure_faces",
-        "build_pseudonormals", "group_cells",
+        "build_pseudonormals", "group_cells", "cloud_box", "sort_cloud", "build_alias_table", "build_area_table",
     }  # fmt: skip
     assert kernels(_native._cuda) - {"device_status"} == kernels(_native._cpu) - only_on_the_cpu
 

@@ -38,7 +38,12 @@ class SurfaceSamples:
 
     points: Tensor  # [n, 3] float32, mesh units
     face: Tensor  # [n] int64
-    normals: Tensor  # [n, 3] float32, unit normals of the faces; zero on a face without area
+    surface: Surface
+
+    @cached_property
+    def normals(self) -> Tensor:
+        """Unit normals [n, 3] float32 of the faces; zero on a face without area."""
+        return self.surface.face_normals(self.face)
 
 
 class Surface:
@@ -246,9 +251,8 @@ class Surface:
         source = PointSource(check_count("count", count), 0.0, stream.purpose)
         batch, row = self.as_batch, torch.zeros(1, dtype=torch.int64, device=self.device)
         streams = RowStreams.of(stream.seed, stream, self.device)
-        points, slot = ops.query_points(batch.table, batch.areas, row, streams, [source])
-        face = self.hierarchy.triangle_face[slot[0].long()].long()
-        return SurfaceSamples(points[0], face, self.face_normals(face))
+        points, face = ops.query_points(batch.table, batch.areas, row, streams, [source])
+        return SurfaceSamples(points[0], face[0], self)
 
     def face_normals(self, face: Tensor) -> Tensor:
         """Unit normals [N, 3] float32 of faces [N] int64, 0 for a face without area."""
@@ -268,7 +272,7 @@ class Surface:
     @cached_property
     def area_table(self) -> Tensor:
         """What triangles are chosen by: `pyimplicit.ops.build_area_table`."""
-        return ops.build_area_table(self.hierarchy)
+        return ops.build_area_table(self.hierarchy.triangles)
 
     def weight_cells(self, weight: DistanceWeight) -> WeightCells:
         """The cells of the cube that points are drawn from by a weight of their distance; kept for the next draw."""

@@ -1,13 +1,20 @@
 """The kernels as torch operators: one module per family, its plain-torch twin in `reference`."""
 
 from pyimplicit.ops.bvh import SurfaceBVH, build_bvh
-from pyimplicit.ops.distance_mask import CloudGrid, build_cloud_grid, distance_mask
+from pyimplicit.ops.distance_mask import (
+    CloudGrid,
+    MaskCells,
+    build_cloud_grid,
+    build_mask_cells,
+    distance_mask,
+    distance_mask_grid,
+)
 from pyimplicit.ops.distance_sampling import DistanceWeight, WeightCells, build_weight_cells, sample_by_distance
 from pyimplicit.ops.farthest import farthest_points
 from pyimplicit.ops.interpolation import sample_grids, sample_planes
-from pyimplicit.ops.linear_weights import linear_weights, sample_surface, weighted_choice
+from pyimplicit.ops.linear_weights import linear_weights, weighted_choice
 from pyimplicit.ops.neighbours import nearest_neighbours
-from pyimplicit.ops.query_points import PointSource, build_area_table, query_points
+from pyimplicit.ops.query_points import PointSource, query_points
 from pyimplicit.ops.random import RandomStream, RowStreams, normal, uniform
 from pyimplicit.ops.rays import RayHits, cast_rays
 from pyimplicit.ops.scatter import CellGroups, build_cell_groups, pool_local, scatter_max, scatter_mean
@@ -21,6 +28,7 @@ from pyimplicit.ops.surface import (
     winding_number,
 )
 from pyimplicit.ops.surface_batch import SurfaceTable, batch_closest_point, batch_distance
+from pyimplicit.ops.surface_samples import build_area_table, sample_surface
 from pyimplicit.ops.voxelise import voxelise
 
 __all__ = [
@@ -28,6 +36,7 @@ __all__ = [
     "ClosestPoint",
     "CloudGrid",
     "DistanceWeight",
+    "MaskCells",
     "PointSource",
     "RandomStream",
     "RayHits",
@@ -41,12 +50,14 @@ __all__ = [
     "build_bvh",
     "build_cell_groups",
     "build_cloud_grid",
+    "build_mask_cells",
     "build_start_grid",
     "build_weight_cells",
     "cast_rays",
     "closest_point",
     "contains",
     "distance_mask",
+    "distance_mask_grid",
     "farthest_points",
     "linear_weights",
     "nearest_neighbours",

@@ -1,4 +1,4 @@
-"""Linear weights of a distance, weighted choice from a pool, and area-uniform surface points."""
+"""Linear weights of a distance, and weighted choice from a pool."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from pyimplicit import _native
 from pyimplicit.checks import check_count, check_finite, check_not_negative, check_positive, check_tensor
 from pyimplicit.ops._library import register
 from pyimplicit.ops.random import RandomStream
+
+CHILDREN = 64  # of a node of the tree of sums, as in csrc/linear_weights.h
 
 
 def linear_weights(
@@ -57,7 +59,7 @@ def weighted_choice(
     Args:
         weights: [N] float32 or float64, finite, not negative; they need not sum to 1.
         count: How many to draw, at least 1; without replacement at most the number of positive weights.
-        seed: The same seed and weights give the same indices on any number of threads.
+        seed: The same seed and weights give the same indices on any number of threads and any device.
         replacement: Whether an index may be drawn more than once. Without, each draw is made among what is left
             (successive sampling), in the order in which it was drawn.
 
@@ -65,66 +67,23 @@ def weighted_choice(
         Indices [count] int64; none of weight 0.
 
     Raises:
-        ValueError: Negative or not finite weights, no positive weight, or too many asked for.
+        ValueError: Negative or not finite weights, no positive weight, a sum beyond float64, or too many asked for.
 
     Source:
-        Efraimidis and Spirakis, "Weighted Random Sampling with a Reservoir", 2006.
+        Wong and Easton, "An Efficient Method for Weighted Sampling without Replacement", 1980 (the tree of sums);
+        Efraimidis and Spirakis, "Weighted Random Sampling with a Reservoir", 2006 (successive sampling).
 
     Example:
         >>> weighted_choice(torch.tensor([0.0, 2.0, 0.0, 1.0]), 2).sort().values
         tensor([1, 3])
     """
-    check_not_negative("weights", check_finite("weights", check_tensor("weights", weights, ("N",))))
+    check_tensor("weights", weights, ("N",))
     check_count("count", count)
     stream = seed if isinstance(seed, RandomStream) else RandomStream(seed)
-    positive = int((weights > 0).sum())
-    if positive == 0:
-        raise ValueError("weights: expected at least one positive weight, got none")
-    if not replacement and count > positive:
-        raise ValueError(f"count: expected at most {positive}, the number of positive weights, got {count}")
     chosen: Tensor = _weighted_choice_op(
         weights.detach().contiguous(), count, stream.seed, stream.shape, stream.step, stream.purpose, replacement
     )
     return chosen
-
-
-def sample_surface(
-    vertices: Tensor,  # [V, 3]
-    faces: Tensor,  # [F, 3]
-    count: int,
-    seed: int | RandomStream = 0,
-) -> tuple[Tensor, Tensor]:
-    """Points distributed evenly over the area of a triangle mesh.
-
-    Args:
-        vertices: [V, 3] float32, finite, mesh units.
-        faces: [F, 3] int32, each index below V.
-        count: Number of points, at least 1.
-        seed: The same seed draws the same points on any number of threads.
-
-    Returns:
-        Points [count, 3] float32 and the face [count] int64 of each.
-
-    Raises:
-        ValueError: A wrong shape, an index out of range, or a mesh without area.
-
-    Source:
-        Osada et al., "Shape Distributions", TOG 2002, section 4.2.
-
-    Example:
-        >>> points, face = sample_surface(torch.eye(3), torch.tensor([[0, 1, 2]], dtype=torch.int32), 5)
-        >>> torch.allclose(points.sum(1), torch.ones(5))
-        True
-    """
-    check_tensor("vertices", vertices, ("V", 3), (torch.float32,))
-    check_tensor("faces", faces, ("F", 3), (torch.int32,), device=vertices.device)
-    check_count("count", count)
-    stream = seed if isinstance(seed, RandomStream) else RandomStream(seed)
-    points, face = _sample_surface_op(
-        vertices.detach().contiguous(), faces.contiguous(), count, stream.seed, stream.shape, stream.step,
-        stream.purpose,
-    )  # fmt: skip
-    return points, face
 
 
 # ---- operators
@@ -162,22 +121,65 @@ _linear_weights_op = register(
 def _weighted_choice_kernel(
     weights: Tensor, count: int, seed: int, shape: int, step: int, purpose: int, replacement: bool
 ) -> Tensor:
-    stream: dict[str, Any] = {"seed": seed, "shape": shape, "step": step, "purpose": purpose}
+    stream = RandomStream(seed, shape, step, purpose)
+    sums = _sum_tree(weights, None if replacement else count)
     if replacement:
-        chosen = torch.empty(count, dtype=torch.int64, device=weights.device)
-        cumulative = weights.double().cumsum(0)
-        if not math.isfinite(float(cumulative[-1])):
-            raise ValueError("weights: expected a finite sum, got infinity")
-        _native.call(
-            "choose_with_replacement", weights.device, cumulative=cumulative, candidates=weights.shape[0], count=count,
-            **stream, chosen=chosen,
-        )  # fmt: skip
-        return chosen
-    keys = torch.empty(weights.shape[0], dtype=torch.float64, device=weights.device)
+        return _draw(weights, sums, None, stream, 0, count)
+    taken = torch.zeros((weights.shape[0] + CHILDREN - 1) // CHILDREN, dtype=torch.int64, device=weights.device)
+    rounds: list[Tensor] = []
+    found = drawn = 0
+    while found < count:
+        # Those drawn before are out of the tree, and a draw counts when it is the first of its index: together this is
+        # drawing one after the other among what is left. A round brings at least one, and seldom less than half.
+        candidates = _draw(weights, sums, taken if rounds else None, stream, drawn, count - found)
+        drawn += count - found
+        ordered, order = candidates.sort(stable=True)
+        is_first = torch.ones_like(ordered, dtype=torch.bool)
+        torch.ne(ordered[1:], ordered[:-1], out=is_first[1:])
+        rounds.append(candidates[order[is_first].sort().values])
+        found += rounds[-1].shape[0]
+        if found < count:
+            new = ordered[is_first]
+            _native.call(
+                "take_out", weights.device, weights.dtype, weights=weights, count=weights.shape[0], sorted=new,
+                sorted_count=new.shape[0], taken=taken, sums=sums,
+            )  # fmt: skip
+    return torch.cat(rounds) if len(rounds) > 1 else rounds[0]
+
+
+def _sum_tree(weights: Tensor, most: int | None) -> Tensor:
+    """Sums of 64 weights each, of 64 of those and so on, in float64; raises if `most` different ones are not there."""
+    nodes, size = 0, weights.shape[0]
+    while size > 1 or nodes == 0:
+        size = (size + CHILDREN - 1) // CHILDREN
+        nodes += size
+        if size == 0:
+            raise ValueError("weights: expected at least one positive weight, got none")
+    sums = torch.empty(nodes, dtype=torch.float64, device=weights.device)
+    above = torch.empty((weights.shape[0] + CHILDREN - 1) // CHILDREN, dtype=torch.uint8, device=weights.device)
     _native.call(
-        "race_keys", weights.device, weights.dtype, weights=weights, count=weights.shape[0], **stream, keys=keys
-    )
-    return keys.topk(count, largest=False).indices
+        "sum_weights", weights.device, weights.dtype, weights=weights, count=weights.shape[0], sums=sums,
+        positive=above,
+    )  # fmt: skip
+    if int(above.max()) > CHILDREN:  # a weight that is none
+        check_not_negative("weights", check_finite("weights", weights))
+    positive = int(above.sum())
+    if positive == 0:
+        raise ValueError("weights: expected at least one positive weight, got none")
+    if most is not None and most > positive:
+        raise ValueError(f"count: expected at most {positive}, the number of positive weights, got {most}")
+    if not math.isfinite(float(sums[-1])):
+        raise ValueError("weights: expected a finite sum, got infinity")
+    return sums
+
+
+def _draw(weights: Tensor, sums: Tensor, taken: Tensor | None, stream: RandomStream, first: int, draws: int) -> Tensor:
+    chosen = torch.empty(draws, dtype=torch.int64, device=weights.device)
+    _native.call(
+        "draw_from_tree", weights.device, weights.dtype, weights=weights, count=weights.shape[0], sums=sums,
+        taken=taken, **vars(stream), first=first, draws=draws, chosen=chosen,
+    )  # fmt: skip
+    return chosen
 
 
 _weighted_choice_op = register(
@@ -185,32 +187,4 @@ _weighted_choice_op = register(
     "(Tensor weights, int count, int seed, int shape, int step, int purpose, bool replacement) -> Tensor",
     _weighted_choice_kernel,
     lambda weights, count, *_: weights.new_empty(count, dtype=torch.int64),
-)
-
-
-def _sample_surface_kernel(
-    vertices: Tensor, faces: Tensor, count: int, seed: int, shape: int, step: int, purpose: int
-) -> tuple[Tensor, Tensor]:
-    if faces.shape[0] and (int(faces.min()) < 0 or int(faces.max()) >= vertices.shape[0]):
-        raise ValueError(f"faces: expected indices in 0..{vertices.shape[0] - 1}, got {faces.min()}..{faces.max()}")
-    corners = vertices.double()[faces.long()]
-    areas = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0], dim=1).norm(dim=1) / 2
-    cumulative = areas.cumsum(0)
-    if faces.shape[0] == 0 or not (float(cumulative[-1]) > 0 and math.isfinite(float(cumulative[-1]))):
-        raise ValueError("faces: expected a mesh of positive, finite area")
-    points = vertices.new_empty(count, 3)
-    face = vertices.new_empty(count, dtype=torch.int64)
-    _native.call(
-        "sample_surface", vertices.device, vertices=vertices, faces=faces, cumulative=cumulative,
-        face_count=faces.shape[0], count=count, seed=seed, shape=shape, step=step, purpose=purpose, points=points,
-        chosen=face,
-    )  # fmt: skip
-    return points, face
-
-
-_sample_surface_op = register(
-    "sample_surface",
-    "(Tensor vertices, Tensor faces, int count, int seed, int shape, int step, int purpose) -> (Tensor, Tensor)",
-    _sample_surface_kernel,
-    lambda vertices, faces, count, *_: (vertices.new_empty(count, 3), vertices.new_empty(count, dtype=torch.int64)),
 )

@@ -14,7 +14,6 @@ from torch import Tensor
 from pyimplicit import _native
 from pyimplicit.checks import check_count, check_positive, check_tensor
 from pyimplicit.ops._library import register
-from pyimplicit.ops.bvh import SurfaceBVH
 from pyimplicit.ops.random import RowStreams
 from pyimplicit.ops.surface_batch import SurfaceTable, check_shapes, table_tensors
 
@@ -45,37 +44,6 @@ class PointSource:
             raise ValueError(f"purpose: expected less than 2**16 - 1, got {self.purpose}")
 
 
-def build_area_table(bvh: SurfaceBVH) -> Tensor:
-    """What `query_points` chooses triangles by: [F, 2] int32, `AliasEntry` of csrc/alias_table.h, by leaf slot.
-
-    Args:
-        bvh: The prepared surface.
-
-    Returns:
-        The table, on the hierarchy's device; 8 bytes a triangle.
-
-    Raises:
-        ValueError: A mesh without area.
-
-    Source:
-        Vose, "A Linear Algorithm for Generating Random Numbers with a Given Distribution", 1991.
-
-    Example:
-        >>> from pyimplicit.ops import build_bvh
-        >>> build_area_table(build_bvh(torch.eye(3), torch.tensor([[0, 1, 2]]))).shape
-        torch.Size([1, 2])
-    """
-    corners = bvh.triangles.cpu()
-    entries = torch.empty(corners.shape[0], 2, dtype=torch.int32)
-    total = torch.empty(1, dtype=torch.float64)
-    _native.call(
-        "build_area_table", corners.device, corners=corners, count=corners.shape[0], entries=entries, total=total
-    )
-    if not 0 < total.item() < math.inf:
-        raise ValueError("faces: expected a mesh of positive, finite area")
-    return entries.to(bvh.device)
-
-
 def query_points(
     table: SurfaceTable,
     areas: Tensor,  # [F, 2]
@@ -88,15 +56,15 @@ def query_points(
 
     Args:
         table: The surfaces.
-        areas: [F, 2] int32, `build_area_table` of all of them, in their order.
+        areas: [F, 2] int32, `build_area_table` of each one's `triangles`, one behind the other.
         shapes: [B] int64, which surface each row of points is for.
         streams: The random numbers of each row.
         sources: At least one, at most `MOST_SOURCES`.
         half_side: Of the cube around the origin in which points are uniform, mesh units, above 0.
 
     Returns:
-        Points [B, N, 3] float32 in mesh units, N the sum of the sources' counts, and the leaf slot [B, N] int32 of the
-        triangle that each was drawn on, -1 for those that are uniform in the cube.
+        Points [B, N, 3] float32 in mesh units, N the sum of the sources' counts, and the face [B, N] int64 that each
+        was drawn on, -1 for those that are uniform in the cube.
 
     Raises:
         TypeError: A wrong dtype.
@@ -107,10 +75,11 @@ def query_points(
         Osada et al., "Shape Distributions", TOG 2002, section 4.2.
 
     Example:
-        >>> from pyimplicit.ops import build_bvh
+        >>> from pyimplicit.ops import build_area_table, build_bvh
         >>> bvh = build_bvh(torch.eye(3), torch.tensor([[0, 1, 2]]))
+        >>> areas = build_area_table(bvh.triangles)
         >>> table, row = SurfaceTable.of([bvh], ["winding"]), RowStreams.of(0, torch.tensor([[0, 0]]))
-        >>> points, _ = query_points(table, build_area_table(bvh), torch.tensor([0]), row, [PointSource(5, 0.0, 0)])
+        >>> points, _ = query_points(table, areas, torch.tensor([0]), row, [PointSource(5, 0.0, 0)])
         >>> torch.allclose(points.sum(2), torch.ones(1, 5))
         True
     """
@@ -123,10 +92,10 @@ def query_points(
     counts = [source.count for source in sources]
     purposes = [source.purpose for source in sources]
     sigmas = [-1.0 if source.sigma is None else float(source.sigma) for source in sources]
-    points, slot = _query_points_op(
+    points, face = _query_points_op(
         *table_tensors(table), areas, shapes, keys, streams.seed, counts, purposes, sigmas, half_side
     )
-    return points, slot
+    return points, face
 
 
 # ---- operators
@@ -134,14 +103,14 @@ def query_points(
 
 def _query_points_kernel(*arguments: Any) -> tuple[Tensor, Tensor]:
     *table, areas, shapes, keys, seed, counts, purposes, sigmas, half_side = arguments
-    points, slot = _query_points_fake(*arguments)
+    points, face = _query_points_fake(*arguments)
     sources = _sources(counts, purposes, sigmas)  # alive until the call ends
     _native.call(
         "draw_query_points", shapes.device, table=tuple(table), areas=areas, shapes=shapes, keys=keys, seed=seed,
         batch=shapes.shape[0], each=sum(counts), sources=sources.buffer_info()[0],
-        half_side=half_side, points=points, slot=slot,
+        half_side=half_side, points=points, face=face,
     )  # fmt: skip
-    return points, slot
+    return points, face
 
 
 def _sources(counts: Sequence[int], purposes: Sequence[int], sigmas: Sequence[float]) -> array[int]:
@@ -160,7 +129,7 @@ def _query_points_fake(*arguments: Any) -> tuple[Tensor, Tensor]:
     size = (shapes.shape[0], sum(counts))
     return (
         torch.empty(*size, 3, dtype=torch.float32, device=shapes.device),
-        torch.empty(*size, dtype=torch.int32, device=shapes.device),
+        torch.empty(*size, dtype=torch.int64, device=shapes.device),
     )
 
 

@@ -300,39 +300,81 @@ def weighted_choice(
     seed: int | RandomStream = 0,
     replacement: bool = False,
 ) -> Tensor:
-    """Twin of `pyimplicit.ops.weighted_choice`."""
+    """Twin of `pyimplicit.ops.weighted_choice`: without replacement, one draw after the other."""
     stream = seed if isinstance(seed, RandomStream) else RandomStream(seed)
-    words = _words(count if replacement else len(weights), stream, weights.device)
-    unit = _uniform53(words[0], words[1])
+    left = weights.double().clone()
     if replacement:
-        cumulative = weights.double().cumsum(0)
-        return torch.searchsorted(cumulative, unit * cumulative[-1], right=True)
-    arrival = -torch.log1p(-unit) / weights.double()
-    return torch.where(weights > 0, arrival, math.inf).sort(stable=True).indices[:count]
+        return _draw_from_tree(left, _words(count, stream, weights.device))
+    chosen: list[Tensor] = []
+    found = drawn = 0
+    while found < count:
+        candidates = _draw_from_tree(
+            left, _words_at(drawn + torch.arange(count - found, device=weights.device), stream)
+        )
+        drawn += count - found
+        for candidate in candidates.tolist():
+            if left[candidate] > 0:
+                left[candidate] = 0
+                chosen.append(torch.tensor([candidate], device=weights.device))
+                found += 1
+    return torch.cat(chosen)
+
+
+def _draw_from_tree(weights: Tensor, words: _Words) -> Tensor:
+    """Indices at uniform places of a tree of sums of 64, each made of eight interleaved sums."""
+    levels = [weights]
+    while len(levels) == 1 or len(levels[-1]) > 1:
+        padded = torch.nn.functional.pad(levels[-1], (0, -len(levels[-1]) % 64)).reshape(-1, 8, 8)
+        lanes = [_add_up(padded[:, :, lane])[:, -1] for lane in range(8)]
+        odd, even = (((lanes[i] + lanes[i + 4]) + (lanes[i + 2] + lanes[i + 6])) for i in (1, 0))
+        levels.append(even + odd)
+    target = _uniform53(words[0], words[1]) * levels[-1]
+    place = torch.zeros_like(words[0])
+    for level in levels[-2::-1]:
+        values = torch.nn.functional.pad(level, (0, -len(level) % 64)).reshape(-1, 64)[place]
+        running = _add_up(values)
+        passed = (running > target.unsqueeze(1)) & (values > 0)
+        last = 63 - (values > 0).flip(1).long().argmax(1)
+        child = torch.where(passed.any(1), passed.long().argmax(1), last).unsqueeze(1)
+        before = torch.nn.functional.pad(running, (1, 0)).gather(1, child)
+        target = target - before[:, 0]
+        place = 64 * place + child[:, 0]
+    return place
+
+
+def _add_up(values: Tensor) -> Tensor:
+    """Running sums along axis 1, added one after the other."""
+    sums = [values[:, 0]]
+    for column in values.unbind(1)[1:]:
+        sums.append(sums[-1] + column)
+    return torch.stack(sums, 1)
 
 
 def sample_surface(
     vertices: Tensor,  # [V, 3]
     faces: Tensor,  # [F, 3]
     count: int,
-    seed: int | RandomStream = 0,
+    seed: int | RandomStream,
+    table: Tensor,  # [F, 2]
 ) -> tuple[Tensor, Tensor]:
-    """Twin of `pyimplicit.ops.sample_surface`."""
+    """Twin of `pyimplicit.ops.sample_surface`, from the same table of areas."""
     stream = seed if isinstance(seed, RandomStream) else RandomStream(seed)
-    a, b, c = vertices.double()[faces.long()].unbind(1)
-    cumulative = torch.linalg.cross(b - a, c - a, dim=1).norm(dim=1).div(2).cumsum(0)
     words = _words(count, stream, vertices.device)
-    face = torch.searchsorted(cumulative, _uniform53(words[0], words[1]) * cumulative[-1], right=True)
+    face = _alias(table[:, 0].view(torch.float32), table[:, 1], words)
+    return _even_points(words, vertices.double()[faces.long()][face]).to(vertices.dtype), face
+
+
+def _even_points(words: _Words, corners: Tensor) -> Tensor:
     root, second = _open_uniform(words[2]).sqrt().unsqueeze(1), _open_uniform(words[3]).unsqueeze(1)
-    points = (1 - root) * a[face] + root * (1 - second) * b[face] + root * second * c[face]
-    return points.to(vertices.dtype), face
+    a, b, c = corners.unbind(1)
+    return (1 - root) * a + root * (1 - second) * b + root * second * c
 
 
 # ---- query points
 
 
 def query_points(
-    meshes: Sequence[tuple[Tensor, Tensor]],  # corners [F, 3, 3] in leaf order and area table [F, 2] of each surface
+    meshes: Sequence[tuple[Tensor, Tensor, Tensor]],  # of each: corners [F, 3, 3], their faces [F], area table [F, 2]
     shapes: Tensor,  # [B]
     streams: RowStreams,
     sources: Sequence[PointSource],
@@ -341,7 +383,7 @@ def query_points(
     """Twin of `pyimplicit.ops.query_points`, one source of one row after the other."""
     rows = []
     for shape, (key, step) in zip(shapes.tolist(), streams.keys.tolist(), strict=True):
-        corners, table = meshes[shape]
+        corners, face, table = meshes[shape]
         parts = []
         for source in sources:
             stream = RandomStream(streams.seed, key, step, source.purpose)
@@ -351,13 +393,11 @@ def query_points(
                 continue
             words = _words(source.count, stream, shapes.device)
             slot = _alias(table[:, 0].view(torch.float32), table[:, 1], words)
-            root, second = _open_uniform(words[2]).sqrt().unsqueeze(1), _open_uniform(words[3]).unsqueeze(1)
-            a, b, c = corners.double()[slot].unbind(1)
-            points = (1 - root) * a + root * (1 - second) * b + root * second * c
+            points = _even_points(words, corners.double()[slot])
             noise = normal(source.count, stream.for_purpose(source.purpose + 1), torch.float64, shapes.device)
-            parts.append(((points + source.sigma * noise).float(), slot))
+            parts.append(((points + source.sigma * noise).float(), face.long()[slot]))
         rows.append([torch.cat(held) for held in zip(*parts, strict=True)])
-    return torch.stack([points for points, _ in rows]), torch.stack([slot for _, slot in rows]).int()
+    return torch.stack([points for points, _ in rows]), torch.stack([face for _, face in rows])
 
 
 def sample_by_distance(
@@ -449,16 +489,32 @@ def sample_planes(
 
 def distance_mask(
     points: Tensor,  # [..., 3]
-    cloud: Tensor,  # [M, 3]
+    cloud: Tensor,  # [M, 3], or [B, M, 3] for points [B, ..., 3]
     distance: float,
 ) -> Tensor:
     """Twin of `pyimplicit.ops.distance_mask`, over all cloud points."""
+    if cloud.dim() == 3:
+        return torch.stack([distance_mask(rows, own, distance) for rows, own in zip(points, cloud, strict=True)])
     exact = cloud.double()
     near = [
         torch.cdist(some, exact, compute_mode="donot_use_mm_for_euclid_dist").amin(1) <= distance
         for some in _chunks(points.double().reshape(-1, 3), exact)
     ]
     return torch.cat(near).reshape(points.shape[:-1])
+
+
+def distance_mask_grid(
+    x: Tensor,  # [X]
+    y: Tensor,  # [Y]
+    z: Tensor,  # [Z]
+    cloud: Tensor,  # [M, 3] or [B, M, 3]
+    distance: float,
+) -> Tensor:
+    """Twin of `pyimplicit.ops.distance_mask_grid`, over all cloud points."""
+    nodes = torch.stack(torch.meshgrid(x.double(), y.double(), z.double(), indexing="ij"), -1)
+    if cloud.dim() == 3:
+        nodes = nodes.expand(cloud.shape[0], -1, -1, -1, -1)
+    return distance_mask(nodes, cloud, distance)
 
 
 # ---- points in cells

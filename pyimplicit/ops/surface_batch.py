@@ -158,9 +158,9 @@ def check_shapes(shapes: Tensor, table: SurfaceTable, rows: int | None) -> Tenso
     """Return shapes [B] contiguous, or refuse what does not name surfaces of the table."""
     check_tensor("shapes", shapes, ("B" if rows is None else rows,), (torch.int64,), table.device)
     count = table.entries.shape[0]
-    if shapes.device.type == "cpu" and shapes.numel() == 1 and not torch.compiler.is_compiling():
-        if 0 <= shapes.item() < count:
-            return shapes  # one row, without a tensor operation
+    one = shapes.device.type == "cpu" and shapes.numel() == 1 and not torch.compiler.is_compiling()
+    if one and 0 <= shapes.item() < count:
+        return shapes  # without a tensor operation
     known = ((shapes >= 0) & (shapes < count)).all()
     if torch.compiler.is_compiling():
         torch._assert_async(known, f"shapes: expected numbers in 0..{count - 1}")

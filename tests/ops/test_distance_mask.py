@@ -13,6 +13,7 @@ from scipy.spatial import cKDTree
 
 from pyimplicit import ops
 from pyimplicit.ops import reference
+from pyimplicit.ops.distance_mask import _arguments, _distance_mask_grid_op
 from tests.helpers import rand, sphere
 
 
@@ -90,8 +91,144 @@ def test_the_grid_stays_small():
     assert int(grid.cell_start[-1]) == 1000
 
 
+# ---- batches of clouds
+
+
+def test_each_row_is_compared_with_its_own_cloud(device):
+    clouds, points = rand(5, 40, 3), rand(5, 6, 50, 3, seed=1, low=-0.2, high=1.2)
+    grid = ops.build_cloud_grid(clouds.to(device), 0.15)
+    mask = ops.distance_mask(points.to(device), grid)
+    assert torch.equal(mask.cpu(), reference.distance_mask(points, clouds, 0.15))
+    for row in range(5):
+        alone = ops.build_cloud_grid(clouds[row].to(device), 0.15)
+        assert torch.equal(ops.distance_mask(points[row].to(device), alone), mask[row])
+    assert ops.distance_mask(points[:, 0, :0].to(device), grid).shape == (5, 0)
+
+
+def test_the_grid_of_many_clouds_stays_small():
+    grid = ops.build_cloud_grid(rand(64, 10, 3), 1e-9)
+    assert len(grid.cell_start) <= 2**21 + 1
+    assert int(grid.cell_start[-1]) == 640
+    assert ops.build_mask_cells(grid) is None
+
+
+# ---- grids of nodes
+
+
+def check_grid(axes, cloud, distance):
+    """The rows of bits against the plain body, and both against a KD-tree of all nodes."""
+    grid = ops.build_cloud_grid(cloud, distance)
+    mask = ops.distance_mask_grid(*axes, grid)
+    plain = _distance_mask_grid_op(*[axis.double() for axis in axes], *_arguments(grid), True)
+    assert torch.equal(mask, plain[0])
+    nodes = torch.stack(torch.meshgrid(*[axis.double() for axis in axes], indexing="ij"), -1)
+    nearest, _ = cKDTree(cloud.double().numpy()).query(nodes.numpy(), workers=2)
+    assert np.array_equal(mask.numpy(), nearest <= distance)
+    return mask
+
+
+@pytest.mark.parametrize("distance", [1e-4, 0.004, 0.03, 0.1, 0.5, 3.0])
+@pytest.mark.parametrize("count", [1, 30, 3000])
+def test_grid_equals_tree(distance, count):
+    """Nodes of the cube, in numbers that are no multiples of a tile or a word."""
+    cloud = rand(count, 3, seed=count, low=-0.45, high=0.45)
+    axes = [torch.linspace(-0.5, 0.5, nodes, dtype=torch.float64).float() for nodes in (29, 34, 67)]
+    check_grid(axes, cloud, distance)
+
+
+@pytest.mark.parametrize("count", [3000, 40_000])
+def test_grid_around_a_surface_equals_tree(count):
+    """Both sizes of cells, 300 nodes along z: more than one piece of work."""
+    cloud = sphere(0.4, 3)[0][torch.arange(count) % 258] + 0.05 * rand(count, 3, seed=1, low=-1, dtype=torch.float64)
+    axes = [torch.linspace(-0.5, 0.5, nodes, dtype=torch.float64).float() for nodes in (41, 37, 300)]
+    mask = check_grid(axes, cloud.float(), 0.1)
+    assert 0.1 < float(mask.float().mean()) < 0.9
+
+
+def test_grid_of_nodes_exactly_at_the_distance():
+    """A lattice of points and of nodes: thousands of distances that are the radius to the last bit."""
+    axis = torch.arange(-16, 17) / 32
+    cloud = torch.cartesian_prod(*[axis[::8]] * 3)
+    for distance in (0.125, 0.15625, 0.25):
+        mask = check_grid([axis.float()] * 3, cloud.float(), distance)
+        assert 0 < mask.sum() <= mask.numel()
+    alone = ops.distance_mask_grid(*[axis] * 3, ops.build_cloud_grid(torch.zeros(1, 3), 5 / 32))
+    assert bool(alone[16 + 3, 16 + 4, 16])
+    assert bool(alone[16, 16 + 3, 16 - 4])
+    assert not bool(alone[16 + 3, 16 + 4, 16 + 1])
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    seed=st.integers(0, 10_000),
+    size=st.integers(1, 60),
+    distance=st.floats(1e-3, 3),
+    nodes=st.tuples(*[st.integers(1, 12)] * 3),
+    stretch=st.tuples(*[st.sampled_from([0.0, 1e-3, 1.0, 20.0])] * 3),
+    offset=st.sampled_from([0.0, 1e3, -1e6]),
+    even=st.booleans(),
+)
+def test_any_grid_equals_twin(seed, size, distance, nodes, stretch, offset, even):
+    """Flat, long and far-away clouds; nodes evenly spaced or not, also several at one place."""
+    cloud = rand(size, 3, seed=seed, low=-1) * torch.tensor(stretch) + offset
+    axes = []
+    for i, count in enumerate(nodes):
+        steps = torch.linspace(0, 1, count) if even else rand(count, seed=seed + i).sort().values
+        axes.append((offset + (2 * steps.double() - 1) * max(1.0, stretch[i])).float())
+    mask = ops.distance_mask_grid(*axes, ops.build_cloud_grid(cloud, distance))
+    assert torch.equal(mask, reference.distance_mask_grid(*axes, cloud, distance))
+
+
+def test_grid_of_a_batch(device):
+    clouds = rand(3, 50, 3).to(device)
+    axis = torch.linspace(0, 1, 9, device=device)
+    mask = ops.distance_mask_grid(axis, axis[:7], axis[2:], ops.build_cloud_grid(clouds, 0.1))
+    assert mask.shape == (3, 9, 7, 7)
+    assert torch.equal(
+        mask.cpu(), reference.distance_mask_grid(axis.cpu(), axis[:7].cpu(), axis[2:].cpu(), clouds.cpu(), 0.1)
+    )
+
+
+def test_empty_grid(device):
+    axis = torch.linspace(0, 1, 4, device=device)
+    assert ops.distance_mask_grid(axis, axis[:0], axis, ops.build_cloud_grid(rand(5, 3).to(device), 0.1)).shape == (
+        4,
+        0,
+        4,
+    )
+
+
+# ---- cells of known state
+
+
+@pytest.mark.parametrize("count", [1, 400, 30_000])
+@pytest.mark.parametrize("offset", [0.0, -300.0])
+def test_cells_never_change_the_answer(device, count, offset):
+    """Points all over, and on the very edges of the cells."""
+    cloud = (rand(count, 3, low=-0.4, high=0.4, dtype=torch.float64) + offset).float().to(device)
+    grid = ops.build_cloud_grid(cloud, 0.1)
+    cells = ops.build_mask_cells(grid)
+    assert {0, 1, 2} >= set(cells.state.unique().tolist()) >= {0, 2}
+    points = rand(60_000, 3, seed=1, low=-0.6, high=0.6, dtype=torch.float64).to(device) + offset
+    edges = torch.tensor(cells.low, device=device) + cells.cell_size * torch.randint(
+        0, 65, (30_000, 3), generator=torch.Generator().manual_seed(3)
+    ).to(device)
+    for some in (points, points.float(), edges.double()):
+        assert torch.equal(ops.distance_mask(some, grid, cells), ops.distance_mask(some, grid))
+
+
+def test_cells_leave_little_to_the_exact_test():
+    cells = ops.build_mask_cells(ops.build_cloud_grid(sphere(0.4, 4)[0].float(), 0.1))
+    assert float((cells.state == ops.MaskCells.BOUNDARY).float().mean()) < 0.2
+    assert float((cells.state == ops.MaskCells.NEAR).float().mean()) > 0.2
+
+
+def test_no_cells_for_a_small_distance():
+    assert ops.build_mask_cells(ops.build_cloud_grid(rand(100, 3), 0.01)) is None
+
+
 CLOUD, POINTS = torch.zeros(4, 3), torch.zeros(2, 3)
-GRID = ops.build_cloud_grid(CLOUD, 0.1)
+GRID, BATCH, AXIS = ops.build_cloud_grid(CLOUD, 0.1), ops.build_cloud_grid(torch.zeros(3, 4, 3), 0.1), torch.arange(3.0)
 
 
 @pytest.mark.parametrize(
@@ -106,6 +243,18 @@ GRID = ops.build_cloud_grid(CLOUD, 0.1)
         (lambda: ops.build_cloud_grid(CLOUD, math.nan), ValueError, "distance"),
         (lambda: ops.build_cloud_grid(CLOUD, math.inf), ValueError, "distance"),
         (lambda: ops.build_cloud_grid(CLOUD, None), TypeError, "distance: expected a number, got NoneType"),
+        (lambda: ops.build_cloud_grid(CLOUD.reshape(1, 1, 4, 3), 0.1), ValueError, r"cloud: expected shape \[M, 3\]"),
+        (lambda: ops.build_cloud_grid(torch.zeros(2, 0, 3), 0.1), ValueError, "cloud: expected at least one point"),
+        (
+            lambda: ops.distance_mask(POINTS, BATCH),
+            ValueError,
+            r"points: expected shape \[3, ..., 3\], one row a cloud",
+        ),
+        (lambda: ops.distance_mask(POINTS[0], BATCH), ValueError, r"points: expected shape \[3, ..., 3\]"),
+        (lambda: ops.distance_mask_grid(AXIS.flip(0), AXIS, AXIS, GRID), ValueError, "x: expected ascending"),
+        (lambda: ops.distance_mask_grid(AXIS, POINTS, AXIS, GRID), ValueError, r"y: expected shape \[nodes\]"),
+        (lambda: ops.distance_mask_grid(AXIS, AXIS, AXIS * math.nan, GRID), ValueError, "z: expected finite"),
+        (lambda: ops.distance_mask_grid(AXIS, AXIS, AXIS.long(), GRID), TypeError, "z: expected dtype"),
         (lambda: ops.distance_mask(POINTS[:, :2], GRID), ValueError, r"points: expected shape \[..., 3\]"),
         (lambda: ops.distance_mask(torch.tensor(1.0), GRID), ValueError, "points: expected shape"),
         (lambda: ops.distance_mask(POINTS.int(), GRID), TypeError, "points: expected dtype float32 or float64"),

@@ -1,7 +1,8 @@
-"""Linear weights, weighted choice and surface sampling against their twins and their distributions."""
+"""Linear weights and weighted choice against their twins and their distributions."""
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from pyimplicit import ops
 from pyimplicit.ops import RandomStream, reference
-from tests.helpers import box, chi_square_fits, rand, soup, sphere, torus
+from tests.helpers import chi_square_fits, rand
 
 DTYPES = [torch.float32, torch.float64]
 
@@ -110,69 +111,88 @@ def test_choice_without_replacement_distribution(device):
     assert chi_square_fits(counts[apart], expected[apart])
 
 
+def inclusion_of_sets(weights, count):
+    """Probability of each set of `count` indices under successive sampling, summed over all orders."""
+    chances: dict[frozenset[int], float] = {}
+    for order in itertools.permutations(range(len(weights)), count):
+        left, chance = sum(weights), 1.0
+        for index in order:
+            chance *= weights[index] / left
+            left -= weights[index]
+        chances[frozenset(order)] = chances.get(frozenset(order), 0.0) + chance
+    return chances
+
+
+@pytest.mark.parametrize("weights", [[1.0, 2, 3, 4, 5, 6], [300.0, 40, 1, 2, 1, 3], [0.5, 1e-3, 1e-3, 2e-3, 0.5, 1e-3]])
+def test_sets_without_replacement(device, weights):
+    """Three of six, giants among them: more than one round of draws."""
+    draws = 4000
+    counts: dict[frozenset[int], int] = {}
+    for seed in range(draws):
+        found = frozenset(ops.weighted_choice(torch.tensor(weights, device=device), 3, seed).tolist())
+        counts[found] = counts.get(found, 0) + 1
+    expected = {key: draws * chance for key, chance in inclusion_of_sets(weights, 3).items()}
+    assert abs(sum(expected.values()) - draws) < 1e-6
+    common = [key for key in expected if expected[key] >= 10]
+    rest = draws - sum(expected[key] for key in common)
+    observed = [counts.get(key, 0) for key in common]
+    if rest >= 5:
+        observed.append(draws - sum(observed))
+    wanted = [expected[key] for key in common] + ([rest] if rest >= 5 else [])
+    assert chi_square_fits(torch.tensor(observed).double(), torch.tensor(wanted).double())
+
+
+def test_inclusion_in_a_large_pool(device):
+    """Which parts of 100,000 weights 20,000 draws fall into, one after the other and with replacement."""
+    weights = rand(100_000, dtype=torch.float64).pow(3).to(device)
+    part = torch.arange(100_000, device=device) * 64 // 100_000
+    share = torch.zeros(64, dtype=torch.float64, device=device).index_add(0, part, weights) / weights.sum()
+    once = ops.weighted_choice(weights, 20_000, 5, replacement=True)
+    assert chi_square_fits(torch.bincount(part[once], minlength=64).double().cpu(), 20_000 * share.cpu())
+    # The first draws of many streams follow the weights; so few repeat that leaving them out does not show.
+    firsts = torch.cat([ops.weighted_choice(weights, 20, seed) for seed in range(1000)])
+    assert chi_square_fits(torch.bincount(part[firsts], minlength=64).double().cpu(), 20_000 * share.cpu())
+
+
+@pytest.mark.parametrize("base", [2.0, 1e5])
+def test_weights_of_all_sizes_are_drawn_in_few_rounds(device, base):
+    """Each weight outweighs all that follow: nothing stalls, and the order is nearly always that of the weights."""
+    count = 1000 if base == 2.0 else 60
+    weights = torch.tensor([base**-i for i in range(count)], dtype=torch.float64, device=device)
+    chosen = ops.weighted_choice(weights, count, 1)
+    assert torch.equal(chosen.sort().values, torch.arange(count, device=device))
+    assert torch.equal(chosen.cpu(), reference.weighted_choice(weights.cpu(), count, 1))
+    if base > 2:
+        assert torch.equal(chosen, torch.arange(count, device=device))
+
+
+def test_heavy_tails_equal_twin_on_any_number_of_threads(device):
+    weights = (1 - rand(300_000, dtype=torch.float64)).pow(-2)
+    weights[[7, 123_456]] = 1e15
+    expected = reference.weighted_choice(weights, 2048, 3)
+    for threads in (1, 2, 16):
+        torch.set_num_threads(threads)
+        assert torch.equal(ops.weighted_choice(weights.to(device), 2048, 3).cpu(), expected)
+    assert {7, 123_456} <= set(expected[:5].tolist())
+    assert len(expected.unique()) == 2048
+
+
+def test_more_candidates_than_float32_can_count(device):
+    """Beyond 2^24 a running sum in float32 stands still."""
+    weights = torch.ones(2**24 + 2**22, device=device)
+    for replacement in (False, True):
+        chosen = ops.weighted_choice(weights, 5000, 2, replacement).cpu()
+        assert chi_square_fits(torch.bincount(chosen >> 22, minlength=5).double(), torch.full((5,), 1000.0))
+
+
 def test_choice_ignores_gradients():
     weights = torch.ones(4, requires_grad=True)
     assert not ops.weighted_choice(weights, 2).requires_grad
 
 
-# ---- surface sampling
-
-
-@pytest.mark.parametrize("mesh", [box(), torus(), soup(50)], ids=["box", "torus", "soup"])
-@pytest.mark.parametrize("count", [1, 1000])
-def test_samples_equal_twin(device, mesh, count):
-    vertices, faces = mesh[0].float().to(device), mesh[1].int().to(device)
-    stream = RandomStream(5, 4, 3, 2)
-    points, face = ops.sample_surface(vertices, faces, count, stream)
-    expected_points, expected_face = reference.sample_surface(vertices.cpu(), faces.cpu(), count, stream)
-    assert torch.equal(face.cpu(), expected_face)
-    torch.testing.assert_close(points.cpu(), expected_points, rtol=1e-6, atol=1e-6)
-
-
-def test_samples_of_strided_arrays(device):
-    vertices, faces = torus()
-    vertices, faces = vertices.float().to(device), faces.int().to(device)
-    wide = torch.cat([vertices, vertices], 1)[:, :3]
-    turned = faces.T.contiguous().T
-    assert not wide.is_contiguous()
-    for one, other in zip(ops.sample_surface(wide, turned, 100), ops.sample_surface(vertices, faces, 100), strict=True):
-        assert torch.equal(one, other)
-
-
-def test_samples_are_area_uniform(device):
-    """Counts over faces of very different areas, and the mean place within a face."""
-    vertices, faces = sphere()
-    stretched = vertices * torch.tensor([1.0, 0.3, 2.0], dtype=torch.float64)
-    points, face = ops.sample_surface(stretched.float().to(device), faces.int().to(device), 100_000, 9)
-    corners = stretched.float().double()[faces]
-    areas = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]).norm(dim=1) / 2
-    assert chi_square_fits(torch.bincount(face.cpu(), minlength=len(faces)).double(), 100_000 * areas / areas.sum())
-
-    triangle = torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 1, 0]], device=device)
-    points, _ = ops.sample_surface(triangle, torch.tensor([[0, 1, 2]], dtype=torch.int32, device=device), 60_000)
-    x, y = points[:, 0].double().cpu(), points[:, 1].double().cpu()
-    assert bool(((x >= 0) & (y >= 0) & (x + y <= 1 + 1e-6)).all())
-    cells = (x * 6).long().clamp(max=5) * 6 + (y * 6).long().clamp(max=5)
-    counts = torch.bincount(cells, minlength=36).double().reshape(6, 6)
-    i, j = torch.meshgrid(torch.arange(6), torch.arange(6), indexing="ij")
-    below, cut = i + j < 5, i + j == 5
-    observed = torch.cat([counts[below], counts[cut]])
-    expected = torch.cat([torch.full((15,), 2 / 36), torch.full((6,), 1 / 36)]).double() * 60_000
-    assert chi_square_fits(observed, expected)
-
-
-def test_no_samples_on_faces_without_area(device):
-    vertices = torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [2, 0, 0]], device=device)
-    faces = torch.tensor([[0, 1, 3], [0, 0, 1], [0, 1, 2], [0, 1, 3]], dtype=torch.int32, device=device)
-    _, face = ops.sample_surface(vertices, faces, 1000)
-    assert bool((face == 2).all())
-
-
 # ---- errors
 
 WEIGHTS = torch.ones(4)
-TRIANGLE = torch.eye(3)
-FACE = torch.tensor([[0, 1, 2]], dtype=torch.int32)
 
 
 @pytest.mark.parametrize(
@@ -202,21 +222,18 @@ FACE = torch.tensor([[0, 1, 2]], dtype=torch.int32)
         (lambda: ops.weighted_choice(WEIGHTS, 1.0), TypeError, "count: expected a whole number"),
         (lambda: ops.weighted_choice(WEIGHTS, 1, seed=-1), ValueError, "seed"),
         (lambda: ops.weighted_choice(WEIGHTS, 1, seed="a"), TypeError, "seed"),
+        (lambda: ops.weighted_choice(torch.tensor([1.0, 0.0, 2.0]), 3), ValueError, "count: expected at most 2"),
+        (lambda: ops.weighted_choice(torch.tensor([1.0, math.inf]), 1), ValueError, "weights: expected finite"),
+        (
+            lambda: ops.weighted_choice(torch.full((3,), 1e308, dtype=torch.float64), 1),
+            ValueError,
+            "weights: expected a finite sum",
+        ),
         (
             lambda: ops.weighted_choice(torch.full((3,), 1e308, dtype=torch.float64), 1, replacement=True),
             ValueError,
             "weights: expected a finite sum",
         ),
-        (lambda: ops.sample_surface(TRIANGLE.double(), FACE, 1), TypeError, "vertices: expected dtype float32"),
-        (lambda: ops.sample_surface(TRIANGLE[:, :2], FACE, 1), ValueError, r"vertices: expected shape \[V, 3\]"),
-        (lambda: ops.sample_surface(TRIANGLE, FACE.long(), 1), TypeError, "faces: expected dtype int32"),
-        (lambda: ops.sample_surface(TRIANGLE, FACE[:, :2], 1), ValueError, r"faces: expected shape \[F, 3\]"),
-        (lambda: ops.sample_surface(TRIANGLE, FACE + 1, 1), ValueError, r"faces: expected indices in 0..2, got 1..3"),
-        (lambda: ops.sample_surface(TRIANGLE, FACE - 1, 1), ValueError, r"faces: expected indices in 0..2, got -1..1"),
-        (lambda: ops.sample_surface(TRIANGLE, FACE[:0], 1), ValueError, "faces: expected a mesh of positive"),
-        (lambda: ops.sample_surface(torch.ones(3, 3), FACE, 1), ValueError, "faces: expected a mesh of positive"),
-        (lambda: ops.sample_surface(TRIANGLE * math.nan, FACE, 1), ValueError, "faces: expected a mesh of positive"),
-        (lambda: ops.sample_surface(TRIANGLE, FACE, 0), ValueError, "count: expected at least 1"),
     ],
 )
 def test_errors(call, error, words):

@@ -78,7 +78,7 @@ def calls(device: torch.device) -> dict[str, Callable[[], Any]]:
 
     stream = RandomStream(3, 1, 4, 1)
     streams = ops.RowStreams.of(3, torch.tensor([[0, 4], [1, 4], [0, 5]]), device)
-    areas = torch.cat([ops.build_area_table(bvh), ops.build_area_table(bvh_of(soup(50), device))])
+    areas = torch.cat([ops.build_area_table(held.triangles) for held in (bvh, bvh_of(soup(50), device))])
     sources = [ops.PointSource(500, None, 0), ops.PointSource(700, 0.1, 2), ops.PointSource(100, 0.0, 4)]
     weight = ops.DistanceWeight(10.0, 0.1)
     weight_cells = ops.WeightCells.of(
@@ -108,6 +108,7 @@ def calls(device: torch.device) -> dict[str, Callable[[], Any]]:
         "sample_by_distance": lambda: ops.sample_by_distance(table, weight_cells, shapes, streams, 900, signed=True),
         "sample_surface": lambda: ops.sample_surface(*mesh, 3000, stream),
         "distance_mask": lambda: ops.distance_mask(points.detach(), cloud_grid),
+        "distance_mask_grid": lambda: ops.distance_mask_grid(*[rand(21).sort().values.to(device)] * 3, cloud_grid),
         "uniform": lambda: ops.uniform(5000, stream, device=device),
         "normal": lambda: ops.normal(5000, stream, device=device),
     }

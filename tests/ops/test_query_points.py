@@ -19,7 +19,7 @@ KEYS = [[2, 9], [0, 9], [1, 0], [0, 10]]
 
 def prepared(device):
     bvhs = [bvh_of(mesh, device) for mesh in MESHES]
-    areas = [ops.build_area_table(bvh) for bvh in bvhs]
+    areas = [ops.build_area_table(bvh.triangles) for bvh in bvhs]
     return bvhs, areas, SurfaceTable.of(bvhs, ["winding"] * len(bvhs))
 
 
@@ -30,10 +30,10 @@ def corners_of(bvh):
 def test_against_the_twin(device):
     bvhs, areas, table = prepared(device)
     shapes, streams = torch.tensor(SHAPES, device=device), RowStreams.of(5, torch.tensor(KEYS), device)
-    points, slot = ops.query_points(table, torch.cat(areas), shapes, streams, SOURCES)
-    meshes = [(corners_of(bvh), area) for bvh, area in zip(bvhs, areas, strict=True)]
-    expected, expected_slot = reference.query_points(meshes, shapes, streams, SOURCES)
-    assert torch.equal(slot, expected_slot)
+    points, face = ops.query_points(table, torch.cat(areas), shapes, streams, SOURCES)
+    meshes = [(corners_of(bvh), bvh.triangle_face, area) for bvh, area in zip(bvhs, areas, strict=True)]
+    expected, expected_face = reference.query_points(meshes, shapes, streams, SOURCES)
+    assert torch.equal(face, expected_face)
     torch.testing.assert_close(points, expected, rtol=0, atol=1e-6)
 
 
@@ -54,10 +54,11 @@ def test_triangles_are_chosen_by_area(device):
     bvh = bvh_of(MESHES[1], device)
     table, one = SurfaceTable.of([bvh], ["winding"]), torch.zeros(1, dtype=torch.int64, device=device)
     row = RowStreams.of(1, RandomStream(1), device)
-    points, slot = ops.query_points(table, ops.build_area_table(bvh), one, row, [PointSource(200_000, 0.0, 0)])
-    corners = corners_of(bvh).cpu()
+    _, face = ops.query_points(table, ops.build_area_table(bvh.triangles), one, row, [PointSource(200_000, 0.0, 0)])
+    vertices, faces = MESHES[1]
+    corners = vertices[faces].double()
     areas = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]).norm(dim=1)
-    counts = torch.bincount(slot[0].cpu().long(), minlength=len(areas)).double()
+    counts = torch.bincount(face[0].cpu(), minlength=len(areas)).double()
     assert chi_square_fits(counts, 200_000 * areas / areas.sum())
     distance = ops.unsigned_distance(points[0], bvh)
     assert float(distance.max()) < 1e-6
@@ -69,8 +70,8 @@ def test_faces_without_area_are_never_drawn(device):
     bvh = ops.build_bvh(vertices, faces).to(device)
     row, one = RowStreams.of(1, RandomStream(1), device), torch.zeros(1, dtype=torch.int64, device=device)
     table = SurfaceTable.of([bvh], ["winding"])
-    _, slot = ops.query_points(table, ops.build_area_table(bvh), one, row, [PointSource(5000, 0.0, 0)])
-    assert set(bvh.triangle_face[slot.long()].unique().tolist()) == {1}
+    _, face = ops.query_points(table, ops.build_area_table(bvh.triangles), one, row, [PointSource(5000, 0.0, 0)])
+    assert set(face.unique().tolist()) == {1}
 
 
 @pytest.mark.parametrize("weights", ["even", "heavy", "one", "zeros", "tiny"])
@@ -100,7 +101,7 @@ def test_alias_tables_carry_their_weights(weights):
 
 def test_errors():
     bvh = bvh_of(MESHES[0])
-    table, areas = SurfaceTable.of([bvh], ["winding"]), ops.build_area_table(bvh)
+    table, areas = SurfaceTable.of([bvh], ["winding"]), ops.build_area_table(bvh.triangles)
     row, one = RowStreams.of(1, RandomStream(1)), torch.tensor([0])
     good = [PointSource(3, 0.1, 0)]
     for call, words in (
@@ -121,7 +122,7 @@ def test_errors():
             call()
     flat = ops.build_bvh(torch.zeros(3, 3), torch.tensor([[0, 1, 2]]))
     with pytest.raises(ValueError, match="faces: expected a mesh of positive, finite area"):
-        ops.build_area_table(flat)
+        ops.build_area_table(flat.triangles)
 
 
 def test_branches_are_apart():
