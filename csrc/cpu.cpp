@@ -5,6 +5,7 @@
 #include "bindings.h"
 #include "bvh_build.h"
 #include "corners.h"
+#include "fill_zeros.h"
 #include "magnitude.h"
 #include "pseudonormal_build.h"
 #include "topology.h"
@@ -34,6 +35,8 @@ void build_area_table(Array<const float> corners, int64_t count, Array<char> ent
   parallel_for(count, TriangleAreas{corners, areas.data()}, executor, 16384);
   *total.data = build_alias_table(areas.data(), count, entries, sizeof(AliasEntry));
 }
+
+void fill_zeros_binding(Array<char> memory, int64_t bytes, Executor executor) { fill_zeros(memory, bytes, executor); }
 
 // Fills the arrays of a built hierarchy.
 void write_bvh(const build::BvhBuilder& builder, Array<float> boxes, Array<int32_t> links, Array<float> moments,
@@ -87,6 +90,7 @@ PYBIND11_MODULE(_cpu, m, pybind11::mod_gil_not_used()) {
   define(m, "build_alias_table", &build_alias_table_binding,
          {"weights", "count", "entries", "stride", "total", "executor"});
   define(m, "build_area_table", &build_area_table, {"corners", "count", "entries", "total", "executor"});
+  define(m, "fill_zeros", &fill_zeros_binding, {"memory", "bytes", "executor"});
   define(m, "weld_corners", &weld_corners, {"corners", "count", "vertex", "first", "vertices", "executor"});
   define(m, "match_edges", &match_edges, {"faces", "count", "vertices", "ring", "counts", "executor"});
   define(m, "label_bodies", &label_bodies, {"ring", "count", "blocked", "body", "bodies", "executor"});

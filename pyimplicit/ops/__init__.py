@@ -3,8 +3,9 @@
 from pyimplicit.ops.bvh import SurfaceBVH, build_bvh
 from pyimplicit.ops.distance_mask import CloudGrid, build_cloud_grid, distance_mask
 from pyimplicit.ops.distance_sampling import DistanceWeight, WeightCells, build_weight_cells, sample_by_distance
-from pyimplicit.ops.interpolation import sample_grids, sample_planes
+from pyimplicit.ops.interpolation import sample_grids, sample_grids_linear, sample_planes
 from pyimplicit.ops.linear_weights import linear_weights, sample_surface, weighted_choice
+from pyimplicit.ops.memory import KeptBuffers
 from pyimplicit.ops.query_points import PointSource, build_area_table, query_points
 from pyimplicit.ops.random import RandomStream, RowStreams, normal, uniform
 from pyimplicit.ops.rays import RayHits, cast_rays
@@ -46,6 +47,7 @@ __all__ = [
     "query_points",
     "sample_by_distance",
     "sample_grids",
+    "sample_grids_linear",
     "sample_planes",
     "sample_surface",
     "signed_distance",
