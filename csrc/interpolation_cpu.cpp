@@ -94,16 +94,16 @@ std::vector<int32_t> cell_order(const Sampling<M, R, D>& s, int64_t batch, Execu
     for (int axis = 0; axis < D; ++axis) own *= s.maps[m].size[axis];
     bytes += own;
   }
-  const bool shared = s.point_map_stride == 0;
-  if (!shared || s.point_count < kSortFrom || s.point_count > INT32_MAX || bytes < kSortMaps) return {};
-  std::vector<int32_t> order(batch * s.point_count);
+  const int64_t points = s.point_count;
+  if (s.point_map_stride != 0 || points < kSortFrom || points > INT32_MAX || bytes < kSortMaps) return {};
+  std::vector<int32_t> order(batch * points);
   const auto item = [&](int64_t b) {
     using T = typename Sampling<M, R, D>::T;
     constexpr int64_t cells = int64_t(1) << (D * kSortBits);
     constexpr int side = 1 << kSortBits;
-    std::vector<uint16_t> key(s.point_count);
+    std::vector<uint16_t> key(points);
     std::vector<int32_t> next(cells + 1, 0);
-    for (int64_t n = 0; n < s.point_count; ++n) {
+    for (int64_t n = 0; n < points; ++n) {
       const T* point = s.points + s.place(0, b, n);
       unsigned morton = 0;
       for (int axis = 0; axis < D; ++axis) {
@@ -115,7 +115,7 @@ std::vector<int32_t> cell_order(const Sampling<M, R, D>& s, int64_t batch, Execu
       ++next[morton + 1];
     }
     for (int64_t cell = 0; cell < cells; ++cell) next[cell + 1] += next[cell];
-    for (int64_t n = 0; n < s.point_count; ++n) order[b * s.point_count + next[key[n]]++] = int32_t(n);
+    for (int64_t n = 0; n < points; ++n) order[b * points + next[key[n]]++] = int32_t(n);
   };
   parallel_for(batch, item, executor, 1);
   return order;

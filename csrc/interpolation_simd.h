@@ -89,15 +89,96 @@ inline void find_corners(const Cell<T, D>& cell, const int64_t* size, const int6
   }
 }
 
-template <typename T, typename M, typename R, int D>
-inline void corners_of(const Sampling<M, R, D>& s, int map, int64_t b, int64_t n, int64_t k, Corners<T>* corners) {
-  const auto& features = s.maps[map];
-  find_corners<T, D>(s.cell(map, b, n, k), features.size, features.stride, s.tangent_at(map, b, n), 0,
-                     features.size[D - 1], corners);
+// Finds the corners of one map's points, all axes at once where nothing is special: float32 without tangent, and all
+// corners there. The rest is left to `Cell`.
+template <typename M, typename R, int D>
+class CornerFinder {
+ public:
+  using T = typename Sampling<M, R, D>::T;
+
+  // Corners count from node `first` to node `end` of the slowest axis.
+  CornerFinder(const Sampling<M, R, D>& s, int map, int64_t first, int64_t end)
+      : s_(s), map_(map), first_(first), end_(end), quick_(std::is_same_v<T, float> && s.tangent == nullptr) {
+    is_slab_ = first > 0 || end < s.maps[map].size[D - 1];
+    for (int axis = 0; axis < D; ++axis) {
+      const int64_t size = s.maps[map].size[axis], last_low = (axis == D - 1 ? end : size) - 2;
+      quick_ = quick_ && size < (1 << 24);
+      scale_[axis] = s.align_corners ? (float(size) - 1) / 2 : float(size) / 2;
+      shift_[axis] = s.align_corners ? 0.0f : 0.5f;
+      highest_[axis] = float(size - 1);
+      least_low_[axis] = axis == D - 1 ? float(first) : 0.0f;
+      most_low_[axis] = float(last_low);
+    }
+  }
+
+  inline void operator()(int64_t b, int64_t n, int64_t k, Corners<T>* corners) const {
+    if constexpr (std::is_same_v<T, float>) {
+      if (quick_ && quick(s_.points + s_.place(map_, b, n), s_.offsets + k * D, corners)) return;
+    }
+    const auto& map = s_.maps[map_];
+    find_corners<T, D>(s_.cell(map_, b, n, k), map.size, map.stride, s_.tangent_at(map_, b, n), first_, end_, corners);
+  }
+
+ private:
+  typedef float Axes __attribute__((vector_size(16)));
+  typedef int32_t AxesInt __attribute__((vector_size(16)));
+
+  inline bool quick(const float* point, const float* offset, Corners<float>* corners) const {
+    Axes at = {point[0], point[1], D == 3 ? point[D - 1] : 0.0f, 0.0f};
+    if (s_.offsets != nullptr) at += Axes{offset[0], offset[1], D == 3 ? offset[D - 1] : 0.0f, 0.0f};
+    Axes node = (at + 1.0f) * scale_ - shift_;
+    if (s_.padding == Padding::kBorder) {
+      node = node < 0.0f ? Axes{} : node;
+      node = node > highest_ ? highest_ : node;
+    }
+    // Out of a slab's reach: true of most points, and asked for each slab.
+    if (is_slab_ && (node[D - 1] < least_low_[D - 1] - 1 || node[D - 1] >= most_low_[D - 1] + 2)) {
+      corners->count = 0;
+      return true;
+    }
+    // Numbers are cut off towards zero: the floor, because what is below zero or NaN is left to `Cell`.
+    const AxesInt fits = (node >= least_low_) & (node < most_low_ + 1.0f);
+    bool whole = true;
+    for (int axis = 0; axis < D; ++axis) whole = whole && fits[axis] != 0;
+    if (!whole) return false;
+    const AxesInt low = __builtin_convertvector(node, AxesInt);
+    const Axes upper = node - __builtin_convertvector(low, Axes), lower = 1.0f - upper;
+    const int64_t* stride = s_.maps[map_].stride;
+    corners->count = 1 << D;
+    const int64_t from = low[0] * stride[0] + low[1] * stride[1] + (D == 3 ? low[2] * stride[D - 1] : 0);
+    const float plane[4] = {lower[0] * lower[1], upper[0] * lower[1], lower[0] * upper[1], upper[0] * upper[1]};
+    const int64_t to[4] = {from, from + stride[0], from + stride[1], from + stride[0] + stride[1]};
+    for (int corner = 0; corner < 4; ++corner) {
+      corners->at[corner] = to[corner];
+      corners->weight[corner] = D == 3 ? plane[corner] * lower[2] : plane[corner];
+      if (D == 2) continue;
+      corners->at[corner + 4] = to[corner] + stride[D - 1];
+      corners->weight[corner + 4] = plane[corner] * upper[2];
+    }
+    return true;
+  }
+
+  const Sampling<M, R, D>& s_;
+  const int map_;
+  const int64_t first_, end_;
+  bool quick_, is_slab_;
+  Axes scale_ = {}, shift_ = {}, highest_ = {}, least_low_ = {}, most_low_ = {};
+};
+
+template <typename M, typename R, int D>
+inline std::vector<CornerFinder<M, R, D>> corner_finders(const Sampling<M, R, D>& s) {
+  std::vector<CornerFinder<M, R, D>> finders;
+  finders.reserve(s.map_count);
+  for (int m = 0; m < s.map_count; ++m) finders.emplace_back(s, m, 0, s.maps[m].size[D - 1]);
+  return finders;
 }
 
 // Maps larger than this are fetched ahead; smaller ones stay in the caches anyway.
-constexpr int64_t kFetchFrom = 1 << 19;  // bytes of a batch item
+constexpr int64_t kFetchFrom = 1 << 17;  // bytes of a batch item
+
+// Points whose corners are known ahead of the one being worked on: one where a point is much work, else several.
+constexpr int64_t kRing = 4;  // a power of two, more than the points ahead
+inline int64_t points_ahead(int64_t elements) { return elements <= 256 ? kRing - 1 : 1; }
 
 template <typename M, int D>
 inline bool is_large(const FeatureMap<M, D>& map) {
@@ -245,30 +326,32 @@ void gather_points(const Sampling<M, R, D>& s, int64_t b, int64_t begin, int64_t
   const bool by_channel = copies == 1 || s.row_channel_stride == 1;
   const bool direct = by_channel && !stream && std::is_same_v<T, R>;
   std::vector<T> stage(copies * width), turned(by_channel ? 0 : copies * width + 8);
-  std::vector<Corners<T>> corners[2];
+  std::vector<Corners<T>> corners[kRing];
   bool large[Sampling<M, R, D>::kMostMaps];
   for (int m = 0; m < s.map_count; ++m) large[m] = is_large(s.maps[m]);
   for (auto& some : corners) some.resize(s.map_count * copies);
+  const auto finders = corner_finders(s);
 
   const auto prepare = [&](int64_t j) {
     const int64_t n = order != nullptr ? order[j] : j;
-    Corners<T>* to = corners[j & 1].data();
+    Corners<T>* to = corners[j % kRing].data();
     for (int m = 0; m < s.map_count; ++m) {
       for (int64_t k = 0; k < copies; ++k, ++to) {
-        corners_of(s, m, b, n, k, to);
+        finders[m](b, n, k, to);
         if (large[m]) fetch(s.maps[m].data + b * s.maps[m].batch_stride, *to, s.maps[m].channels);
       }
     }
   };
-  prepare(begin);
+  const int64_t ahead = points_ahead(copies * width);
+  for (int64_t j = begin; j < std::min(end, begin + ahead); ++j) prepare(j);
   for (int64_t j = begin; j < end; ++j) {
-    if (j + 1 < end) prepare(j + 1);
+    if (j + ahead < end) prepare(j + ahead);
     R* row = s.row(b, order != nullptr ? order[j] : j, 0);
     T* to = stage.data();
     if constexpr (std::is_same_v<T, R>) {
       if (direct) to = row;
     }
-    const Corners<T>* at = corners[j & 1].data();
+    const Corners<T>* at = corners[j % kRing].data();
     for (int m = 0; m < s.map_count; ++m) {
       const auto& map = s.maps[m];
       for (int64_t k = 0; k < copies; ++k, ++at) {
@@ -289,13 +372,14 @@ template <typename M, typename R, int D>
 void gather_strided(const Sampling<M, R, D>& s, int64_t b, int map, int64_t first, int64_t last) {
   using T = typename Sampling<M, R, D>::T;
   const int end = s.sum ? s.map_count : map + 1;
+  const auto finders = corner_finders(s);
+  Corners<T> corners = {};
   for (int64_t n = 0; n < s.point_count; ++n) {
     for (int64_t k = 0; k < s.offset_count; ++k) {
       T sum[kStridedBlock] = {};
       for (int m = map; m < end; ++m) {
         const auto& features = s.maps[m];
-        Corners<T> corners;
-        corners_of(s, m, b, n, k, &corners);
+        finders[m](b, n, k, &corners);
         const M* from = features.data + b * features.batch_stride;
         for (int64_t c = first; c < last; ++c) {
           for (int i = 0; i < corners.count; ++i) {
@@ -335,22 +419,24 @@ void scatter_block(const Sampling<typename AccumulatorOf<R>::Type, R, D>& s, int
   const bool last_in_memory = gradient.channel_stride == 1 || gradient.channels == 1;
   T* item = gradient.data + b * gradient.batch_stride + first * gradient.channel_stride;
   std::vector<T> turned(copies * channels);
-  std::vector<Corners<T>> corners[2];
+  std::vector<Corners<T>> corners[kRing];
   for (auto& some : corners) some.resize(copies);
   const bool large = last_in_memory && is_large(gradient);
+  const CornerFinder<T, R, D> finder(s, map, low, high);
 
   const auto prepare = [&](int64_t j) {
     const int64_t n = order != nullptr ? order[j] : j;
     for (int64_t k = 0; k < copies; ++k) {
-      Corners<T>& at = corners[j & 1][k];
-      find_corners<T, D>(s.cell(map, b, n, k), gradient.size, gradient.stride, s.tangent_at(map, b, n), low, high, &at);
+      Corners<T>& at = corners[j % kRing][k];
+      finder(b, n, k, &at);
       if (large) fetch(item, at, channels);
     }
   };
-  if (s.point_count > 0) prepare(0);
+  const int64_t ahead = points_ahead(copies * channels);
+  for (int64_t j = 0; j < std::min(s.point_count, ahead); ++j) prepare(j);
   for (int64_t j = 0; j < s.point_count; ++j) {
-    if (j + 1 < s.point_count) prepare(j + 1);
-    const Corners<T>* at = corners[j & 1].data();
+    if (j + ahead < s.point_count) prepare(j + ahead);
+    const Corners<T>* at = corners[j % kRing].data();
     bool any = false;
     for (int64_t k = 0; k < copies; ++k) any = any || at[k].count > 0;
     if (!any) continue;

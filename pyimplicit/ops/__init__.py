@@ -24,6 +24,7 @@ __all__ = [
     "ClosestPoint",
     "CloudGrid",
     "DistanceWeight",
+    "KeptBuffers",
     "PointSource",
     "RandomStream",
     "RayHits",
