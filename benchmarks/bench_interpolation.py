@@ -128,7 +128,9 @@ def within(buffers: ops.KeptBuffers, call: Callable[[], Any]) -> Callable[[], An
 Ways = dict[str, tuple[Callable[[], Tensor], list[Tensor]]]  # name: forward, leaves
 
 
-def measure(case: str, ways: Ways, bytes_: tuple[int, int], rate: float, device: torch.device, rounds: int) -> list[Any]:
+def measure(
+    case: str, ways: Ways, bytes_: tuple[int, int], rate: float, device: torch.device, rounds: int
+) -> list[Any]:
     """A row for forward and one for forward + backward."""
     rows = []
     for backward in (False, True):
@@ -203,7 +205,11 @@ def main(arguments: list[str] | None = None) -> None:
         sizes, batch, count = ((32, 64),), 8, 2048
         offsets = torch.zeros(1, 3, device=device)
         if case != "grid":
-            sizes, batch, count = IFNET_GRIDS, 16 if device.type == "cuda" else 4, 2000 if case == "ifnet2000" else 20000
+            sizes, batch, count = (
+                IFNET_GRIDS,
+                16 if device.type == "cuda" else 4,
+                2000 if case == "ifnet2000" else 20000,
+            )
             offsets = IFNET_STEP * torch.cat((offsets, -torch.eye(3, device=device), torch.eye(3, device=device)))
         points = uniform(batch, count, 3)
         last_grids = [
