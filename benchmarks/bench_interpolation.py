@@ -180,7 +180,7 @@ def main(arguments: list[str] | None = None) -> None:
     device = torch.device(options.device)
     torch.manual_seed(0)
     rate = copy_rate(device)
-    print(f"copy rate {rate / 1e9:.1f} GB/s")
+    print(f"copy rate {rate / 1e9:.1f} GB/s", flush=True)
     rows: list[dict[str, Any]] = []
     linear_rows: list[dict[str, Any]] = []
 
@@ -247,7 +247,8 @@ def main(arguments: list[str] | None = None) -> None:
         rows += measure(name, ways, moved, rate, device, rounds)
     print_rows(f"feature interpolation on {device}", rows)
     print_rows("the gather and the first layer together, forward + backward", linear_rows)
-    print(save("interpolation", [{"copy GB/s": rate / 1e9}, *rows, *linear_rows], device, options.out))
+    name = "interpolation" if cases == list(CASES) else "interpolation_" + "_".join(cases)
+    print(save(name, [{"copy GB/s": rate / 1e9}, *rows, *linear_rows], device, options.out))
 
 
 def linear_cases(grids: list[Tensor], points: Tensor, offsets: Tensor, device: torch.device) -> list[dict[str, Any]]:
@@ -255,14 +256,12 @@ def linear_cases(grids: list[Tensor], points: Tensor, offsets: Tensor, device: t
     weight = torch.randn(IFNET_WIDTH, len(offsets) * sum(g.shape[1] for g in grids), device=device) / 50
     leaves = [*grids, weight.requires_grad_()]
     rows = []
+    fine = [False] * len(grids)
     for count in (2000, 20000):
         some = points[:, :count].contiguous()
-        choices = {
-            "plain": [False] * len(grids),
-            "8^3 first": [False] * (len(grids) - 1) + [True],
-            "16^3 and 8^3 first": [False] * (len(grids) - 2) + [True] * 2,
-            "chosen": None,
-        }
+        choices = {"plain": fine, "chosen": None}
+        if count == 2000:  # where it is not clear which is faster
+            choices |= {"8^3 first": [*fine[:-1], True], "16^3 and 8^3 first": [*fine[:-2], True, True]}
         buffers = ops.KeptBuffers()
         calls = {
             name: within(
@@ -276,7 +275,7 @@ def linear_cases(grids: list[Tensor], points: Tensor, offsets: Tensor, device: t
             )
             for name, coarse in choices.items()
         }
-        seconds = alternate(calls, device, rounds=1 if count > 5000 else 3)
+        seconds = alternate(calls, device, rounds=1 if count > 5000 else 2)
         rows.append(
             {"case": f"IF-Net and first layer, {count} points"}
             | {f"{name} ms": value * 1e3 for name, value in seconds.items()}

@@ -91,7 +91,7 @@ def _joined(parts: list[Tensor], copies: int, offset_fastest: bool, summed: bool
         return torch.stack(parts).sum(0)
     if offset_fastest:
         return torch.cat(parts, 2)
-    return torch.cat([part.unflatten(2, (copies, -1)) for part in parts], 3).flatten(2)  # type: ignore[no-untyped-call]
+    return torch.cat([part.view(*part.shape[:2], copies, -1) for part in parts], 3).flatten(2)
 
 
 # Nodes a point that make it worth applying the linear layer to a grid's nodes instead of to the points' features:
@@ -154,8 +154,8 @@ def sample_grids_linear(
         raise ValueError(f"coarse: expected one entry for each of {len(volumes)} grids, got {len(coarse)}")
 
     # [O, K, C] of each grid
-    columns = weight.unflatten(1, (-1, copies)).transpose(1, 2) if offset_fastest else weight.unflatten(1, (copies, -1))  # type: ignore[no-untyped-call]
-    own = columns.split(channels, 2)
+    columns = weight.reshape(width, -1, copies).transpose(1, 2) if offset_fastest else weight.reshape(width, copies, -1)
+    own = torch.split(columns, channels, 2)
     fine = [index for index, chosen in enumerate(coarse) if not chosen]
     total: Tensor | None = None
     if fine:
@@ -172,7 +172,7 @@ def sample_grids_linear(
         if not coarse[index]:
             continue
         nodes = linear(chosen_grid.movedim(1, -1), own[index].transpose(0, 1).flatten(0, 1))  # [B, D, H, W, K O]
-        maps = nodes.unflatten(4, (copies, width)).permute(0, 4, 5, 1, 2, 3)  # [B, K, O, D, H, W]  # type: ignore[no-untyped-call]
+        maps = nodes.view(*nodes.shape[:4], copies, width).permute(0, 4, 5, 1, 2, 3)  # [B, K, O, D, H, W]
         for start in range(0, copies, MOST_MAPS):
             some = slice(start, start + MOST_MAPS)
             part = _sample_op([maps[:, some]], moved[:, some].contiguous(), None, align_corners, padding, False, True)
