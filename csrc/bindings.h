@@ -12,7 +12,7 @@
 #include "distance_mask_run.h"
 #include "distance_sampling_run.h"
 #include "farthest.h"
-#include "interpolation.h"
+#include "interpolation_run.h"
 #include "linear_weights.h"
 #include "morton.h"
 #include "neighbours.h"
@@ -278,57 +278,77 @@ void take_out(Array<const T> weights, int64_t count, Array<const int64_t> sorted
 
 // ---- interpolation.h
 
-// Sizes and strides of [B, C, (depth,) height, width] and of the gathered rows, as the kernels want them.
-template <typename T, int D>
-SampleFeatures<T, D> sample_features_kernel(const T* features, const int64_t* layout, const T* points,
-                                            const T* offsets, T* out) {
-  SampleFeatures<T, D> kernel = {};
-  kernel.features = features;
-  kernel.points = points;
-  kernel.offsets = offsets;
-  kernel.out = out;
-  const int64_t* at = layout;
-  kernel.channels = *at++;
-  kernel.layout.batch_stride = *at++;
-  kernel.layout.channel_stride = *at++;
-  for (int axis = 0; axis < D; ++axis) kernel.layout.size[axis] = *at++;
-  for (int axis = 0; axis < D; ++axis) kernel.layout.stride[axis] = *at++;
-  kernel.point_count = *at++;
-  kernel.point_stride = *at++;
-  kernel.offset_count = *at++;
-  kernel.out_batch_stride = *at++;
-  kernel.out_point_stride = *at++;
-  kernel.out_offset_stride = *at++;
-  kernel.out_channel_stride = *at++;
-  kernel.align_corners = *at++ != 0;
-  kernel.padding = Padding(*at++);
-  kernel.accumulate = *at++ != 0;
-  return kernel;
+// Sizes, strides and addresses of the maps, in the order in which pyimplicit/ops/interpolation.py lists them.
+template <typename M, typename R, int D>
+Sampling<M, R, D> sampling_of(const int64_t* at, const typename AccumulatorOf<R>::Type* points,
+                              const typename AccumulatorOf<R>::Type* tangent,
+                              const typename AccumulatorOf<R>::Type* offsets, R* rows) {
+  Sampling<M, R, D> s = {};
+  s.points = points;
+  s.tangent = tangent;
+  s.offsets = offsets;
+  s.rows = rows;
+  s.map_count = int(*at++);
+  s.point_count = *at++;
+  s.point_batch_stride = *at++;
+  s.point_map_stride = *at++;
+  s.offset_count = *at++;
+  s.align_corners = *at++ != 0;
+  s.padding = Padding(*at++);
+  s.sum = *at++ != 0;
+  s.row_batch_stride = *at++;
+  s.row_point_stride = *at++;
+  s.row_offset_stride = *at++;
+  s.row_channel_stride = *at++;
+  for (int m = 0; m < s.map_count && m < s.kMostMaps; ++m) {
+    s.maps[m].data = reinterpret_cast<M*>(*at++);
+    s.maps[m].channels = *at++;
+    s.maps[m].start = *at++;
+    s.maps[m].batch_stride = *at++;
+    s.maps[m].channel_stride = *at++;
+    for (int axis = 0; axis < D; ++axis) s.maps[m].size[axis] = *at++;
+    for (int axis = 0; axis < D; ++axis) s.maps[m].stride[axis] = *at++;
+  }
+  return s;
 }
 
-template <typename T, int D>
-void sample_features(Array<const T> features, Array<const int64_t> layout, int64_t batch, Array<const T> points,
-                     Array<const T> offsets, Array<T> out, Executor executor) {
-  const auto kernel = sample_features_kernel<T, D>(features, layout, points, offsets, out);
-  parallel_for(batch * kernel.point_count * kernel.offset_count, kernel, executor, 256);
+template <typename S, int D, typename T = typename AccumulatorOf<S>::Type>
+void gather_features(Array<const int64_t> layout, int64_t batch, Array<const T> points, Array<const T> tangent,
+                     Array<const T> offsets, Array<S> rows, bool plain, Executor executor) {
+  run_gather(sampling_of<S, S, D>(layout, points, tangent, offsets, rows), batch, plain, executor);
 }
 
-template <typename T, int D>
-void sample_features_backward(Array<const int64_t> layout, int64_t batch, Array<const T> points,
-                              Array<const T> offsets, Array<T> grad_out, Array<T> grad_features, Executor executor) {
-  using Backward = SampleFeaturesBackward<T, D>;
-  const Backward kernel = {sample_features_kernel<T, D>(nullptr, layout, points, offsets, grad_out), grad_features};
-  const int64_t blocks = (kernel.forward.channels + Backward::kChannelBlock - 1) / Backward::kChannelBlock;
-  parallel_for(batch * blocks, kernel, executor, 1);
+template <typename S, int D, typename T = typename AccumulatorOf<S>::Type>
+void scatter_features(Array<const int64_t> layout, int64_t batch, Array<const T> points, Array<const T> tangent,
+                      Array<const T> offsets, Array<S> rows, bool plain, Executor executor) {
+  run_scatter<S, D>(sampling_of<T, S, D>(layout, points, tangent, offsets, rows), batch, plain, executor);
 }
 
-template <typename T, int D>
-void sample_features_point_backward(Array<const T> features, Array<const int64_t> layout, int64_t batch,
-                                    Array<const T> points, Array<const T> offsets, Array<T> grad_out,
-                                    Array<T> grad_points, Executor executor) {
-  const SampleFeaturesPointBackward<T, D> kernel = {
-      sample_features_kernel<T, D>(features, layout, points, offsets, grad_out), grad_points};
-  parallel_for(batch * kernel.forward.point_count, kernel, executor, 256);
+template <typename S, int D, typename T = typename AccumulatorOf<S>::Type>
+void slope_at_points(Array<const int64_t> layout, int64_t batch, Array<const T> points, Array<const T> tangent,
+                     Array<const T> offsets, Array<S> rows, bool plain, Array<T> gradient, Executor executor) {
+  run_slope(sampling_of<S, S, D>(layout, points, tangent, offsets, rows), batch, plain, gradient.data, executor);
+}
+
+template <typename S, int D, typename T = typename AccumulatorOf<S>::Type>
+void cell_keys(Array<const int64_t> layout, int64_t batch, Array<const T> points, Array<const T> offsets, int map,
+               Array<int64_t> keys, Executor executor) {
+  const CellKeys<S, D> kernel = {sampling_of<T, S, D>(layout, points, nullptr, offsets, nullptr), map, keys};
+  parallel_for(batch * kernel.s.point_count * kernel.s.offset_count, kernel, executor, 4096);
+}
+
+// One launch for each corner, one after the other on the stream: see ScatterSegments.
+template <typename S, int D, typename T = typename AccumulatorOf<S>::Type>
+void scatter_segments(Array<const int64_t> layout, int64_t batch, Array<const T> points, Array<const T> tangent,
+                      Array<const T> offsets, Array<S> rows, int map, Array<const int64_t> keys,
+                      Array<const int64_t> order, Executor executor) {
+  const Sampling<T, S, D> s = sampling_of<T, S, D>(layout, points, tangent, offsets, rows);
+  const int64_t count = batch * s.point_count * s.offset_count;
+  const int64_t blocks = (s.maps[map].channels + s.kChannelBlock - 1) / s.kChannelBlock;
+  for (int corner = 0; corner < (1 << D); ++corner) {
+    const ScatterSegments<S, D> kernel = {{s}, map, corner, keys, order, count};
+    parallel_for(count * blocks, kernel, executor, 1024);
+  }
 }
 
 // ---- distance_mask.h
@@ -530,18 +550,6 @@ void define_for_type(py::module_& m, const std::string& type) {
           "executor"});
   define(m, name("take_out").c_str(), &take_out<T>,
          {"weights", "count", "sorted", "sorted_count", "taken", "sums", "executor"});
-  define(m, name("sample_planes").c_str(), &sample_features<T, 2>,
-         {"features", "layout", "batch", "points", "offsets", "out", "executor"});
-  define(m, name("sample_planes_backward").c_str(), &sample_features_backward<T, 2>,
-         {"layout", "batch", "points", "offsets", "grad_out", "grad_features", "executor"});
-  define(m, name("sample_planes_point_backward").c_str(), &sample_features_point_backward<T, 2>,
-         {"features", "layout", "batch", "points", "offsets", "grad_out", "grad_points", "executor"});
-  define(m, name("sample_grids").c_str(), &sample_features<T, 3>,
-         {"features", "layout", "batch", "points", "offsets", "out", "executor"});
-  define(m, name("sample_grids_backward").c_str(), &sample_features_backward<T, 3>,
-         {"layout", "batch", "points", "offsets", "grad_out", "grad_features", "executor"});
-  define(m, name("sample_grids_point_backward").c_str(), &sample_features_point_backward<T, 3>,
-         {"features", "layout", "batch", "points", "offsets", "grad_out", "grad_points", "executor"});
   define(m, name("distance_mask").c_str(), &distance_mask<T>,
          {"points", "count", "each", "cloud", "cell_start", "box", "size", "distance", "state", "state_box",
           "state_size", "mask", "executor"});
@@ -567,9 +575,34 @@ void define_for_type(py::module_& m, const std::string& type) {
          {"gradient", "gradient_batch_stride", "gradient_point_stride", "features", "cells", "order", "start", "partitions", "batch", "points", "cell_count", "channels", "grad_features", "executor"});
 }
 
+template <typename S, int D>
+void define_interpolation(py::module_& m, const std::string& suffix) {
+  const auto name = [&](const char* kernel) { return kernel + suffix; };
+  define(m, name("gather").c_str(), &gather_features<S, D>,
+         {"layout", "batch", "points", "tangent", "offsets", "rows", "plain", "executor"});
+  define(m, name("scatter").c_str(), &scatter_features<S, D>,
+         {"layout", "batch", "points", "tangent", "offsets", "rows", "plain", "executor"});
+  define(m, name("slope").c_str(), &slope_at_points<S, D>,
+         {"layout", "batch", "points", "tangent", "offsets", "rows", "plain", "gradient", "executor"});
+  define(m, name("cell_keys").c_str(), &cell_keys<S, D>,
+         {"layout", "batch", "points", "offsets", "map", "keys", "executor"});
+  define(m, name("scatter_segments").c_str(), &scatter_segments<S, D>,
+         {"layout", "batch", "points", "tangent", "offsets", "rows", "map", "keys", "order", "executor"});
+}
+
+template <typename S>
+void define_interpolation_for_type(py::module_& m, const std::string& type) {
+  define_interpolation<S, 2>(m, "_planes_" + type);
+  define_interpolation<S, 3>(m, "_grids_" + type);
+}
+
 inline void define_kernels(py::module_& m) {
   define_for_type<float>(m, "float32");
   define_for_type<double>(m, "float64");
+  define_interpolation_for_type<float>(m, "float32");
+  define_interpolation_for_type<double>(m, "float64");
+  define_interpolation_for_type<BFloat16>(m, "bfloat16");
+  define_interpolation_for_type<Float16>(m, "float16");
   define(m, "sample_surface", &sample_surface,
          {"vertices", "faces", "areas", "face_count", "count", "seed", "shape", "step", "purpose", "points", "chosen",
           "executor"});

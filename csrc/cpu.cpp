@@ -6,6 +6,7 @@
 #include "bvh_build.h"
 #include "cloud_sort.h"
 #include "corners.h"
+#include "fill_zeros.h"
 #include "magnitude.h"
 #include "pseudonormal_build.h"
 #include "topology.h"
@@ -49,6 +50,8 @@ void sort_cloud(Array<const float> clouds, int64_t items, int64_t each, Array<co
   parallel_for(items, sort, executor, 1);
   cell_start[items * cells[0] * cells[1] * cells[2]] = int32_t(items * each);
 }
+
+void fill_zeros_binding(Array<char> memory, int64_t bytes, Executor executor) { fill_zeros(memory, bytes, executor); }
 
 // Fills the arrays of a built hierarchy.
 void write_bvh(const build::BvhBuilder& builder, Array<float> boxes, Array<int32_t> links, Array<float> moments,
@@ -110,6 +113,7 @@ PYBIND11_MODULE(_cpu, m, pybind11::mod_gil_not_used()) {
   define(m, "cloud_box", &cloud_box_binding, {"cloud", "count", "box", "executor"});
   define(m, "sort_cloud", &sort_cloud,
          {"clouds", "items", "each", "box", "size", "sorted", "cell_start", "executor"});
+  define(m, "fill_zeros", &fill_zeros_binding, {"memory", "bytes", "executor"});
   define(m, "weld_corners", &weld_corners, {"corners", "count", "vertex", "first", "vertices", "executor"});
   define(m, "match_edges", &match_edges, {"faces", "count", "vertices", "ring", "counts", "executor"});
   define(m, "label_bodies", &label_bodies, {"ring", "count", "blocked", "body", "bodies", "executor"});

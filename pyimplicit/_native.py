@@ -27,7 +27,12 @@ except ImportError as error:
     # A broken GPU stack must never break the CPU; the reason is kept for `cuda_status`.
     _cuda_import_error = str(error)
 
-_SUFFIX = {torch.float32: "_float32", torch.float64: "_float64"}
+_SUFFIX = {
+    torch.float32: "_float32",
+    torch.float64: "_float64",
+    torch.bfloat16: "_bfloat16",
+    torch.float16: "_float16",
+}
 
 
 def cuda_status() -> tuple[bool, str]:
@@ -59,7 +64,7 @@ def call(kernel: str, device: torch.device, dtype: torch.dtype | None = None, **
     Args:
         kernel: Name in `csrc/bindings.h`, without its type.
         device: Where it runs. Every tensor must already be there and contiguous in the layout the kernel expects.
-        dtype: float32 or float64 for kernels that come in both, else None.
+        dtype: For kernels that come in several (float32 and float64, some in bfloat16 and float16 too), else None.
         **arguments: The kernel's keyword arguments but its executor.
 
     Raises:
@@ -98,6 +103,13 @@ def largest_magnitude(values: Tensor) -> float:
     kernel = _cpu.largest_magnitude_float32 if values.dtype == torch.float32 else _cpu.largest_magnitude_float64
     largest: float = kernel(values=values.data_ptr(), count=values.numel(), executor=(-1, torch.get_num_threads()))
     return largest
+
+
+def fill_zeros(values: Tensor) -> None:
+    """Set all elements of a dense CPU tensor to zero, past the caches, on this library's own threads."""
+    _cpu.fill_zeros(
+        memory=values.data_ptr(), bytes=values.numel() * values.element_size(), executor=(-1, torch.get_num_threads())
+    )
 
 
 def build_bvh(triangles: Tensor) -> dict[str, Tensor]:

@@ -11,8 +11,9 @@ from pyimplicit.ops.distance_mask import (
 )
 from pyimplicit.ops.distance_sampling import DistanceWeight, WeightCells, build_weight_cells, sample_by_distance
 from pyimplicit.ops.farthest import farthest_points
-from pyimplicit.ops.interpolation import sample_grids, sample_planes
+from pyimplicit.ops.interpolation import sample_grids, sample_grids_linear, sample_planes
 from pyimplicit.ops.linear_weights import linear_weights, weighted_choice
+from pyimplicit.ops.memory import KeptBuffers
 from pyimplicit.ops.neighbours import nearest_neighbours
 from pyimplicit.ops.query_points import PointSource, query_points
 from pyimplicit.ops.random import RandomStream, RowStreams, normal, uniform
@@ -36,6 +37,7 @@ __all__ = [
     "ClosestPoint",
     "CloudGrid",
     "DistanceWeight",
+    "KeptBuffers",
     "MaskCells",
     "PointSource",
     "RandomStream",
@@ -66,6 +68,7 @@ __all__ = [
     "query_points",
     "sample_by_distance",
     "sample_grids",
+    "sample_grids_linear",
     "sample_planes",
     "sample_surface",
     "scatter_max",

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import linear
 
 from pyimplicit import _native
 from pyimplicit.checks import check_choice, check_tensor
+from pyimplicit.ops import memory
 from pyimplicit.ops._library import no_derivative, register
 
 PADDINGS = ("zeros", "border")  # in the order of `Padding` in csrc/interpolation.h
 LAYOUTS = ("channel_fastest", "offset_fastest")
+MOST_MAPS = 16  # of one call of a kernel: `kMostMaps` in csrc/interpolation.h
+# Halves are stored as such, but summed in float32, and their points are float32: a half has too few digits for them.
+DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 
 def sample_grids(
@@ -25,22 +30,30 @@ def sample_grids(
     align_corners: bool = True,
     padding_mode: str = "border",
     layout: str = "channel_fastest",
+    sum_grids: bool = False,
 ) -> Tensor:
     """Trilinear interpolation of one or several feature grids at points and at displaced copies of them.
 
+    Fastest with grids in `torch.channels_last_3d`; gradients have the memory format of the grids. Large results and
+    gradients on the CPU use their memory again inside `KeptBuffers`.
+
     Args:
-        grids: Feature volumes [B, C, D, H, W] float32 or float64, each with its own C, D, H, W, in any memory format.
-        points: [B, N, 3] in [-1, 1], the dtype and device of the grids: x runs along W (the last axis), y along H,
-            z along D, as in `torch.nn.functional.grid_sample`. A NaN coordinate gives NaN features.
-        offsets: [K, 3] displacements added to every point, or None for the points alone (K = 1).
+        grids: Feature volumes [B, C, D, H, W], each with its own C, D, H, W, in any memory format: float32, float64,
+            or bfloat16 or float16 (summed in float32).
+        points: [B, N, 3] in [-1, 1] on the device of the grids: x runs along W (the last axis), y along H, z along D,
+            as in `torch.nn.functional.grid_sample`. Of the grids' dtype, or float32 for halves, for which halves are
+            converted. A NaN coordinate gives NaN features; such a point adds nothing to the gradient of the grids.
+        offsets: [K, 3] displacements added to every point, or None for the points alone (K = 1). Of the points' dtype.
         align_corners: Whether -1 and 1 are the first and last node, or the outer faces of the first and last cell.
         padding_mode: "border" clamps coordinates to the grid, "zeros" fades to zero outside.
         layout: Order of the result's last axis. With S channels in all, counted over the grids in order:
             "channel_fastest" puts channel c at displacement k to k S + c, "offset_fastest" to c K + k (IF-Net).
+        sum_grids: Whether the grids, of equal C, are added up instead of put one after the other; then S = C.
 
     Returns:
-        Features [B, N, K S]. Differentiable in grids and points; along an axis where "border" clamps, the gradient
-        is zero.
+        Features [B, N, K S] of the grids' dtype. Differentiable twice in grids and points; along an axis where
+        "border" clamps, the gradient is zero. On a GPU the gradient of the grids is summed in no fixed order, unless
+        `torch.use_deterministic_algorithms` asks for one.
 
     Raises:
         TypeError: A wrong type or dtype.
@@ -56,26 +69,116 @@ def sample_grids(
         tensor([[[3.5000],
                  [1.0000]]])
     """
-    if not isinstance(grids, Tensor | Sequence):
-        raise TypeError(f"grids: expected a torch tensor or a sequence of them, got {type(grids).__name__}")
-    volumes = [grids] if isinstance(grids, Tensor) else list(grids)
-    if not volumes:
-        raise ValueError("grids: expected at least one feature grid, got none")
-    first = check_tensor("grids", volumes[0], ("B", "C", "D", "H", "W"))
-    batch, dtypes = first.shape[0], (first.dtype,)
-    for index, grid in enumerate(volumes):
-        check_tensor(f"grids[{index}]", grid, (batch, "C", "D", "H", "W"), dtypes, first.device)
-        _check_not_empty(f"grids[{index}]", grid)
-    check_tensor("points", points, (batch, "N", 3), dtypes, first.device)
-    if offsets is not None:
-        check_tensor("offsets", offsets, ("K", 3), dtypes, first.device)
-        if offsets.shape[0] == 0:
-            raise ValueError("offsets: expected at least one displacement, or None")
-        offsets = offsets.detach().contiguous()
+    volumes, points, offsets = _check_grids(grids, points, offsets)
     padding = PADDINGS.index(check_choice("padding_mode", padding_mode, PADDINGS))
     offset_fastest = check_choice("layout", layout, LAYOUTS) == "offset_fastest"
-    features: Tensor = _sample_grids_op(volumes, points.contiguous(), offsets, align_corners, padding, offset_fastest)
-    return features
+    if sum_grids:
+        for index, grid in enumerate(volumes):
+            check_tensor(f"grids[{index}]", grid, ("B", volumes[0].shape[1], "D", "H", "W"), DTYPES)
+    options = (align_corners, padding, offset_fastest, bool(sum_grids))
+    parts = [
+        _sample_op(volumes[start : start + MOST_MAPS], points, offsets, *options)
+        for start in range(0, len(volumes), MOST_MAPS)
+    ]
+    return _joined(parts, 1 if offsets is None else offsets.shape[0], offset_fastest, bool(sum_grids))
+
+
+def _joined(parts: list[Tensor], copies: int, offset_fastest: bool, summed: bool) -> Tensor:
+    """One result of those of several calls, for more grids than a kernel takes."""
+    if len(parts) == 1:
+        return parts[0]
+    if summed:
+        return torch.stack(parts).sum(0)
+    if offset_fastest:
+        return torch.cat(parts, 2)
+    return torch.cat([part.view(*part.shape[:2], copies, -1) for part in parts], 3).flatten(2)
+
+
+# Nodes a point that make it worth applying the linear layer to a grid's nodes instead of to the points' features:
+# `python -m benchmarks.bench_interpolation` prints what either costs on IF-Net's grids.
+NODES_PER_POINT = 1.1
+
+
+def sample_grids_linear(
+    grids: Tensor | Sequence[Tensor],  # [B, C, D, H, W] each
+    points: Tensor,  # [B, N, 3]
+    weight: Tensor,  # [O, K S]
+    bias: Tensor | None = None,  # [O]
+    offsets: Tensor | None = None,  # [K, 3]
+    *,
+    align_corners: bool = True,
+    padding_mode: str = "border",
+    layout: str = "channel_fastest",
+    coarse: Sequence[bool] | None = None,
+) -> Tensor:
+    """A linear layer of `sample_grids`, applied to the nodes of coarse grids before it instead of to points after it.
+
+    Both orders give the same function, because interpolation is linear; they differ by rounding. Where a grid has
+    fewer nodes than there are points the first costs less.
+
+    Args:
+        grids: As for `sample_grids`, float32 or float64.
+        points: As for `sample_grids`.
+        weight: The layer's matrix [O, K S], its columns in the order of `layout`.
+        bias: The layer's bias [O], or None.
+        offsets: As for `sample_grids`.
+        align_corners: As for `sample_grids`.
+        padding_mode: As for `sample_grids`.
+        layout: As for `sample_grids`.
+        coarse: For each grid, whether the layer is applied to its nodes; None for what costs less.
+
+    Returns:
+        [B, N, O], differentiable in grids, points, weight and bias.
+
+    Raises:
+        TypeError: A wrong type or dtype.
+        ValueError: A wrong shape or device, an empty grid, an unknown padding or layout, or not one entry of `coarse`
+            a grid.
+
+    Example:
+        >>> grid = torch.arange(8.0).reshape(1, 1, 2, 2, 2)
+        >>> sample_grids_linear(grid, torch.zeros(1, 1, 3), torch.tensor([[1.0], [2.0]]), coarse=[True])
+        tensor([[[3.5000, 7.0000]]])
+    """
+    volumes, points, offsets = _check_grids(grids, points, offsets, (torch.float32, torch.float64))
+    padding = PADDINGS.index(check_choice("padding_mode", padding_mode, PADDINGS))
+    offset_fastest = check_choice("layout", layout, LAYOUTS) == "offset_fastest"
+    dtypes, device = (points.dtype,), points.device
+    copies, channels = 1 if offsets is None else offsets.shape[0], [grid.shape[1] for grid in volumes]
+    width = check_tensor("weight", weight, ("O", copies * sum(channels)), dtypes, device).shape[0]
+    if bias is not None:
+        check_tensor("bias", bias, (width,), dtypes, device)
+    if coarse is None:
+        coarse = [points.shape[1] * NODES_PER_POINT > grid[0, 0].numel() for grid in volumes]
+    if len(coarse) != len(volumes):
+        raise ValueError(f"coarse: expected one entry for each of {len(volumes)} grids, got {len(coarse)}")
+
+    # [O, K, C] of each grid
+    columns = weight.reshape(width, -1, copies).transpose(1, 2) if offset_fastest else weight.reshape(width, copies, -1)
+    own = torch.split(columns, channels, 2)
+    fine = [index for index, chosen in enumerate(coarse) if not chosen]
+    total: Tensor | None = None
+    if fine:
+        chosen = torch.cat([own[index] for index in fine], 2)  # [O, K, C of the fine grids]
+        flat = (chosen.transpose(1, 2) if offset_fastest else chosen).flatten(1)
+        sampled = sample_grids(
+            [volumes[index] for index in fine], points, offsets,
+            align_corners=align_corners, padding_mode=padding_mode, layout=layout,
+        )  # fmt: skip
+        total = linear(sampled, flat, bias)
+    # A grid after the layer is one map for each displacement, all to be added up.
+    moved = points.unsqueeze(1) if offsets is None else points.unsqueeze(1) + offsets.unsqueeze(1)  # [B, K, N, 3]
+    for index, chosen_grid in enumerate(volumes):
+        if not coarse[index]:
+            continue
+        nodes = linear(chosen_grid.movedim(1, -1), own[index].transpose(0, 1).flatten(0, 1))  # [B, D, H, W, K O]
+        maps = nodes.view(*nodes.shape[:4], copies, width).permute(0, 4, 5, 1, 2, 3)  # [B, K, O, D, H, W]
+        for start in range(0, copies, MOST_MAPS):
+            some = slice(start, start + MOST_MAPS)
+            part = _sample_op([maps[:, some]], moved[:, some].contiguous(), None, align_corners, padding, False, True)
+            total = part if total is None else total + part
+    assert total is not None
+    return total if fine or bias is None else total + bias
 
 
 def sample_planes(
@@ -88,15 +191,17 @@ def sample_planes(
     """Bilinear interpolation of K feature planes, summed over the planes.
 
     Args:
-        planes: [B, K, C, H, W] float32 or float64, in any memory format.
+        planes: [B, K, C, H, W] in any memory format, fastest with the channels last: float32, float64, or bfloat16 or
+            float16 (summed in float32).
         points: Coordinates in [-1, 1] on each plane, [B, K, N, 2], or [B, N, 2] for the same on all: x runs along W
-            (the last axis), y along H, as in `torch.nn.functional.grid_sample`. NaN gives NaN features.
+            (the last axis), y along H, as in `torch.nn.functional.grid_sample`. Of the planes' dtype, or float32 for
+            halves. NaN gives NaN features; such a point adds nothing to the gradient of the planes.
         align_corners: Whether -1 and 1 are the first and last node, or the outer edges of the first and last cell.
         padding_mode: "border" clamps coordinates to the plane, "zeros" fades to zero outside.
 
     Returns:
-        Features [B, N, C]. Differentiable in planes and points; along an axis where "border" clamps, the gradient is
-        zero.
+        Features [B, N, C] of the planes' dtype. Differentiable twice in planes and points; along an axis where
+        "border" clamps, the gradient is zero. On a GPU the order of summation is as for `sample_grids`.
 
     Raises:
         TypeError: A wrong type or dtype.
@@ -111,16 +216,52 @@ def sample_planes(
         tensor([[[1.5000],
                  [1.0000]]])
     """
-    check_tensor("planes", planes, ("B", "K", "C", "H", "W"))
+    check_tensor("planes", planes, ("B", "K", "C", "H", "W"), DTYPES)
     _check_not_empty("planes", planes)
     batch, count = planes.shape[:2]
-    if isinstance(points, Tensor) and points.dim() == 3:
-        check_tensor("points", points, (batch, "N", 2), (planes.dtype,), planes.device)
-        points = points.unsqueeze(1).expand(-1, count, -1, -1)
-    check_tensor("points", points, (batch, count, "N", 2), (planes.dtype,), planes.device)
+    shared = isinstance(points, Tensor) and points.dim() == 3
+    shape = (batch, "N", 2) if shared else (batch, count, "N", 2)
+    points = _of_points(check_tensor("points", points, shape, _point_dtypes(planes), planes.device)).contiguous()
     padding = PADDINGS.index(check_choice("padding_mode", padding_mode, PADDINGS))
-    features: Tensor = _sample_planes_op(planes, points.contiguous(), align_corners, padding)
-    return features
+    parts = []
+    for start in range(0, count, MOST_MAPS):
+        some = slice(start, start + MOST_MAPS) if count > MOST_MAPS else slice(None)
+        where = points if shared or count <= MOST_MAPS else points[:, some].contiguous()
+        own = planes if count <= MOST_MAPS else planes[:, some]
+        parts.append(_sample_op([own], where, None, align_corners, padding, False, True))
+    return _joined(parts, 1, False, True)
+
+
+def _check_grids(
+    grids: Any, points: Any, offsets: Any, dtypes: Sequence[torch.dtype] = DTYPES
+) -> tuple[list[Tensor], Tensor, Tensor | None]:
+    """The arguments of `sample_grids` as the kernels take them."""
+    if not isinstance(grids, Tensor | Sequence):
+        raise TypeError(f"grids: expected a torch tensor or a sequence of them, got {type(grids).__name__}")
+    volumes = [grids] if isinstance(grids, Tensor) else list(grids)
+    if not volumes:
+        raise ValueError("grids: expected at least one feature grid, got none")
+    first = check_tensor("grids", volumes[0], ("B", "C", "D", "H", "W"), dtypes)
+    for index, grid in enumerate(volumes):
+        check_tensor(f"grids[{index}]", grid, (first.shape[0], "C", "D", "H", "W"), (first.dtype,), first.device)
+        _check_not_empty(f"grids[{index}]", grid)
+    allowed = _point_dtypes(first)
+    check_tensor("points", points, (first.shape[0], "N", 3), allowed, first.device)
+    if offsets is not None:
+        check_tensor("offsets", offsets, ("K", 3), allowed, first.device)
+        if offsets.shape[0] == 0:
+            raise ValueError("offsets: expected at least one displacement, or None")
+        offsets = _of_points(offsets.detach()).contiguous()
+    return volumes, _of_points(points).contiguous(), offsets
+
+
+def _point_dtypes(features: Tensor) -> tuple[torch.dtype, ...]:
+    return (features.dtype,) if features.dtype.itemsize >= 4 else (torch.float32, features.dtype)
+
+
+def _of_points(points: Tensor) -> Tensor:
+    """Points in the dtype that the kernels compute in."""
+    return points if points.dtype.itemsize >= 4 else points.float()
 
 
 def _check_not_empty(name: str, features: Tensor) -> None:
@@ -128,268 +269,305 @@ def _check_not_empty(name: str, features: Tensor) -> None:
         raise ValueError(f"{name}: expected at least one channel and one node per axis, got {list(features.shape)}")
 
 
+# ---- the kernels
+
+
+class _Options(NamedTuple):
+    """How the points are read and the rows laid out, as the operators take it."""
+
+    align_corners: bool
+    padding: int
+    offset_fastest: bool
+    sum: bool
+
+
+def _stack(
+    features: Tensor,  # [B, C, *sizes] or [B, K, C, *sizes]
+    axes: int,
+) -> int:
+    """Number of maps in one tensor."""
+    return 1 if features.dim() == axes + 2 else features.shape[1]
+
+
+def _width(features: Sequence[Tensor], axes: int, summed: bool) -> int:
+    """Channels of one displaced copy of one point."""
+    channels = [_stack(some, axes) * some.shape[-axes - 1] for some in features]
+    return features[0].shape[-axes - 1] if summed else sum(channels)
+
+
+def _row_shape(features: Sequence[Tensor], points: Tensor, offsets: Tensor | None, summed: bool) -> tuple[int, ...]:
+    copies = 1 if offsets is None else offsets.shape[0]
+    return points.shape[0], points.shape[-2], copies * _width(features, points.shape[-1], summed)
+
+
 def _layout(
-    features: Tensor,  # [B, C, (D,) H, W]
-    points: tuple[int, int],  # count, elements between batch items
-    offsets: int,
-    out: tuple[int, int, int, int],  # strides of batch, point, offset, channel
-    options: tuple[bool, int, bool],  # align_corners, padding, accumulate
+    features: Sequence[Tensor],  # [B, C, *sizes] or [B, K, C, *sizes] each
+    points: Tensor,  # [B, N, axes] or [B, maps, N, axes], contiguous
+    offsets: Tensor | None,  # [K, axes]
+    options: _Options,
 ) -> array[int]:
-    """Sizes and strides in the order in which `sample_features_kernel` of csrc/bindings.h reads them."""
-    spatial = range(features.dim() - 1, 1, -1)
+    """Sizes, strides and addresses in the order in which `sampling_of` of csrc/bindings.h reads them."""
+    axes = points.shape[-1]
+    copies = 1 if offsets is None else offsets.shape[0]
+    width = _width(features, axes, options.sum)
+    maps: list[int] = []
+    start = 0
+    for some in features:
+        channels, count = some.shape[-axes - 1], _stack(some, axes)
+        strides, sizes, address = some.stride(), some.shape, some.data_ptr()
+        step = strides[1] * some.element_size()
+        rest = (*sizes[: -axes - 1 : -1], *strides[: -axes - 1 : -1])
+        for index in range(count):
+            maps += (address + index * step, channels, start, strides[0], strides[-axes - 1], *rest)
+            start += 0 if options.sum else channels
+    count = points.shape[-2]
     return array(
         "q",
         (
-            features.shape[1],
-            features.stride(0),
-            features.stride(1),
-            *(features.shape[axis] for axis in spatial),
-            *(features.stride(axis) for axis in spatial),
-            *points,
-            offsets,
-            *out,
-            *map(int, options),
+            len(maps) // (5 + 2 * axes),
+            count,
+            points.stride(0),
+            points.stride(1) if points.dim() == 4 else 0,
+            copies,
+            options.align_corners,
+            options.padding,
+            options.sum,
+            count * copies * width,
+            copies * width,
+            *((1, copies) if options.offset_fastest else (width, 1)),
+            *maps,
         ),
     )
 
 
-def _call(kernel: str, layout: array[int], points: Tensor, **arguments: Any) -> None:
+def _call(kernel: str, dtype: torch.dtype, layout: array[int], points: Tensor, **arguments: Any) -> None:
     address, _ = layout.buffer_info()
-    _native.call(kernel, points.device, points.dtype, layout=address, batch=points.shape[0], points=points, **arguments)
+    kernel += "_planes" if points.shape[-1] == 2 else "_grids"
+    _native.call(kernel, points.device, dtype, layout=address, points=points, batch=points.shape[0], **arguments)
 
 
-def _address(tensor: Tensor, elements: int) -> int:
-    return tensor.data_ptr() + elements * tensor.element_size()
-
-
-# ---- grids
-
-
-def _grid_layouts(
-    grids: Sequence[Tensor], points: Tensor, offsets: Tensor | None, options: tuple[bool, int], offset_fastest: bool
-) -> tuple[int, list[tuple[array[int], int]]]:
-    """Width of a result row, and each grid's layout with the place of its first channel in the row."""
-    copies = 1 if offsets is None else offsets.shape[0]
-    channels = sum(grid.shape[1] for grid in grids)
-    width, count = copies * channels, points.shape[1]
-    strides = (1, copies) if offset_fastest else (channels, 1)
-    placed, before = [], 0
-    for grid in grids:
-        layout = _layout(grid, (count, 3 * count), copies, (count * width, width, *strides), (*options, False))
-        placed.append((layout, before * strides[1]))
-        before += grid.shape[1]
-    return width, placed
-
-
-def _sample_grids_kernel(
-    grids: list[Tensor], points: Tensor, offsets: Tensor | None, align_corners: bool, padding: int, offset_fastest: bool
+def _gather(
+    features: Sequence[Tensor],
+    points: Tensor,
+    tangent: Tensor | None,
+    offsets: Tensor | None,
+    options: _Options,
+    plain: bool = False,
 ) -> Tensor:
-    width, placed = _grid_layouts(grids, points, offsets, (align_corners, padding), offset_fastest)
-    out = points.new_empty(*points.shape[:2], width)
-    for grid, (layout, start) in zip(grids, placed, strict=True):
-        _call("sample_grids", layout, points, features=grid, offsets=offsets, out=_address(out, start))
-    return out
+    """Features at points; with a tangent (laid out as the points), their derivative along it."""
+    shape = _row_shape(features, points, offsets, options.sum)
+    rows = memory.empty(shape, (shape[1] * shape[2], shape[2], 1), features[0].dtype, points.device)
+    layout = _layout(features, points, offsets, options)
+    _call("gather", rows.dtype, layout, points, tangent=tangent, offsets=offsets, rows=rows, plain=plain)
+    return rows
 
 
-def _sample_grids_fake(
-    grids: list[Tensor], points: Tensor, offsets: Tensor | None, align_corners: bool, padding: int, offset_fastest: bool
+def _scatter(
+    rows: Tensor,
+    like: Sequence[Tensor],
+    points: Tensor,
+    tangent: Tensor | None,
+    offsets: Tensor | None,
+    options: _Options,
+    how: str = "",
+) -> list[Tensor]:
+    """What `_gather` does to rows, transposed: gradients in the memory layout of the features.
+
+    `how` is for the tests: "plain" for the plain body, "segments" for what a GPU does for the sake of determinism.
+    """
+    # Halves are summed in float32. The points' dtype is that of all sums.
+    sums = [memory.zeros(some.shape, _dense_strides(some), points.dtype, points.device) for some in like]
+    layout = _layout(sums, points, offsets, options)
+    arguments = {"tangent": tangent, "offsets": offsets, "rows": rows}
+    if how == "segments" or (points.is_cuda and torch.are_deterministic_algorithms_enabled()):
+        for index in range(layout[0]):
+            keys = torch.empty(points.shape[0] * points.shape[-2] * layout[4], dtype=torch.int64, device=points.device)
+            _call("cell_keys", rows.dtype, layout, points, offsets=offsets, map=index, keys=keys)
+            keys, order = keys.sort(stable=True)
+            _call("scatter_segments", rows.dtype, layout, points, map=index, keys=keys, order=order, **arguments)
+    else:
+        _call("scatter", rows.dtype, layout, points, plain=how == "plain", **arguments)
+    return [one if one.dtype == some.dtype else one.to(some.dtype) for one, some in zip(sums, like, strict=True)]
+
+
+def _slope(
+    rows: Tensor,
+    features: Sequence[Tensor],
+    points: Tensor,
+    tangent: Tensor | None,
+    offsets: Tensor | None,
+    options: _Options,
+    plain: bool = False,
 ) -> Tensor:
-    copies = 1 if offsets is None else offsets.shape[0]
-    return points.new_empty(*points.shape[:2], copies * sum(grid.shape[1] for grid in grids))
+    """Derivative along the points of rows times `_gather`."""
+    gradient = torch.empty_like(points)
+    _call(
+        "slope", rows.dtype, _layout(features, points, offsets, options), points, tangent=tangent, offsets=offsets,
+        rows=rows, plain=plain, gradient=gradient,
+    )  # fmt: skip
+    return gradient
 
 
-def _sample_grids_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    grids, points, offsets, *ctx.options = inputs
-    ctx.save_for_backward(points, offsets, *grids)
+def _dense_strides(like: Tensor) -> tuple[int, ...]:
+    """The strides that `torch.empty_like` gives."""
+    return like.stride() if like.is_contiguous() else torch.empty_like(like, device="meta").stride()
+
+
+# ---- the operator and its derivatives
+
+
+def _sample_kernel(features: list[Tensor], points: Tensor, offsets: Tensor | None, *options: Any) -> Tensor:
+    return _gather(features, points, None, offsets, _Options(*options))
+
+
+def _sample_fake(features: list[Tensor], points: Tensor, offsets: Tensor | None, *options: Any) -> Tensor:
+    return features[0].new_empty(_row_shape(features, points, offsets, _Options(*options).sum))
+
+
+def _sample_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    features, points, offsets, *ctx.options = inputs
+    ctx.save_for_backward(points, offsets, *features)
     # needs_input_grad says nothing useful for a list: ask the tensors.
-    ctx.any_grid = any(grid.requires_grad for grid in grids)
+    ctx.any_feature = any(some.requires_grad for some in features)
 
 
-def _sample_grids_autograd(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
-    points, offsets, *grids = ctx.saved_tensors
-    grad_grids, grad_points = _sample_grids_backward_op(
-        gradient.contiguous(), grids, points, offsets, *ctx.options, ctx.any_grid, ctx.needs_input_grad[1]
+def _sample_autograd(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
+    points, offsets, *features = ctx.saved_tensors
+    for_points = ctx.needs_input_grad[1]
+    grad_features, grad_points = _backward_op(
+        gradient.contiguous(), features, points, offsets, *ctx.options, ctx.any_feature, for_points
     )
     return (
-        grad_grids if ctx.any_grid else [None] * len(grids),
-        grad_points if ctx.needs_input_grad[1] else None,
-        None,
-        None,
-        None,
-        None,
+        grad_features if ctx.any_feature else [None] * len(features),
+        grad_points if for_points else None,
+        *[None] * 5,
     )
 
 
-def _sample_grids_backward_kernel(
-    gradient: Tensor,
-    grids: list[Tensor],
-    points: Tensor,
-    offsets: Tensor | None,
-    align_corners: bool,
-    padding: int,
-    offset_fastest: bool,
-    for_grids: bool,
-    for_points: bool,
+def _backward_kernel(
+    gradient: Tensor, features: list[Tensor], points: Tensor, offsets: Tensor | None, *rest: Any
 ) -> tuple[list[Tensor], Tensor]:
-    _, placed = _grid_layouts(grids, points, offsets, (align_corners, padding), offset_fastest)
-    grad_grids = [torch.zeros_like(grid) if for_grids else grid.new_empty(0) for grid in grids]
-    grad_points = torch.zeros_like(points) if for_points else points.new_empty(0)
-    for grid, grad_grid, (layout, start) in zip(grids, grad_grids, placed, strict=True):
-        shared = {"offsets": offsets, "grad_out": _address(gradient, start)}
-        if for_grids:
-            # The gradient is written with the grid's own strides, which zeros_like keeps for dense tensors only.
-            own = layout if grad_grid.stride() == grid.stride() else _restrided(layout, grad_grid)
-            _call("sample_grids_backward", own, points, grad_features=grad_grid, **shared)
-        if for_points:
-            _call("sample_grids_point_backward", layout, points, features=grid, grad_points=grad_points, **shared)
-    return grad_grids, grad_points
-
-
-def _restrided(layout: array[int], features: Tensor) -> array[int]:
-    axes = features.dim() - 2
-    changed = array("q", layout)
-    changed[1], changed[2] = features.stride(0), features.stride(1)
-    for place, axis in enumerate(range(features.dim() - 1, 1, -1)):
-        changed[3 + axes + place] = features.stride(axis)
-    return changed
-
-
-def _sample_grids_backward_fake(
-    gradient: Tensor,
-    grids: list[Tensor],
-    points: Tensor,
-    offsets: Tensor | None,
-    align_corners: bool,
-    padding: int,
-    offset_fastest: bool,
-    for_grids: bool,
-    for_points: bool,
-) -> tuple[list[Tensor], Tensor]:
+    options, (for_features, for_points) = _Options(*rest[:4]), rest[4:]
     return (
-        [torch.empty_like(grid) if for_grids else grid.new_empty(0) for grid in grids],
+        _scatter(gradient, features, points, None, offsets, options) if for_features else _nothing(features),
+        _slope(gradient, features, points, None, offsets, options) if for_points else points.new_empty(0),
+    )
+
+
+def _nothing(features: Sequence[Tensor]) -> list[Tensor]:
+    return [some.new_empty(0) for some in features]
+
+
+def _backward_fake(
+    gradient: Tensor, features: list[Tensor], points: Tensor, offsets: Tensor | None, *rest: Any
+) -> tuple[list[Tensor], Tensor]:
+    for_features, for_points = rest[4:]
+    return (
+        [torch.empty_like(some) for some in features] if for_features else _nothing(features),
         torch.empty_like(points) if for_points else points.new_empty(0),
     )
 
 
-_sample_grids_op = register(
-    "sample_grids",
-    "(Tensor[] grids, Tensor points, Tensor? offsets, bool align_corners, int padding, bool offset_fastest) -> Tensor",
-    _sample_grids_kernel,
-    _sample_grids_fake,
-    _sample_grids_autograd,
-    _sample_grids_context,
-)
-_sample_grids_backward_op = register(
-    "sample_grids_backward",
-    "(Tensor gradient, Tensor[] grids, Tensor points, Tensor? offsets, bool align_corners, int padding,"
-    " bool offset_fastest, bool for_grids, bool for_points) -> (Tensor[], Tensor)",
-    _sample_grids_backward_kernel,
-    _sample_grids_backward_fake,
-    no_derivative("sample_grids", "cannot be differentiated a second time"),
-    lambda ctx, inputs, output: None,
-)
+def _backward_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    gradient, features, points, offsets, *rest = inputs
+    ctx.options, (ctx.for_features, ctx.for_points) = rest[:4], rest[4:]
+    ctx.save_for_backward(gradient, points, offsets, *features)
+    ctx.any_feature = any(some.requires_grad for some in features)
+    ctx.set_materialize_grads(False)  # no zeros as large as the features for what nobody differentiates
 
 
-# ---- planes
-
-
-def _plane_layout(planes: Tensor, points: Tensor, plane: int, options: tuple[bool, int]) -> array[int]:
-    batch_stride, count, channels = points.stride(0), points.shape[2], planes.shape[2]
-    return _layout(
-        planes[:, plane], (count, batch_stride), 1, (count * channels, channels, 0, 1), (*options, plane > 0)
-    )
-
-
-def _sample_planes_kernel(planes: Tensor, points: Tensor, align_corners: bool, padding: int) -> Tensor:
-    out = _sample_planes_fake(planes, points, align_corners, padding)
-    if planes.shape[1] == 0:
-        return out.zero_()
-    for plane in range(planes.shape[1]):
-        _call(
-            "sample_planes", _plane_layout(planes, points, plane, (align_corners, padding)), points[:, plane],
-            features=planes[:, plane], offsets=None, out=out,
-        )  # fmt: skip
-    return out
-
-
-def _sample_planes_fake(planes: Tensor, points: Tensor, align_corners: bool, padding: int) -> Tensor:
-    return points.new_empty(points.shape[0], points.shape[2], planes.shape[2])
-
-
-def _sample_planes_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    planes, points, *ctx.options = inputs
-    ctx.save_for_backward(planes, points)
-
-
-def _sample_planes_autograd(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
-    planes, points = ctx.saved_tensors
-    grad_planes, grad_points = _sample_planes_backward_op(
-        gradient.contiguous(), planes, points, *ctx.options, *ctx.needs_input_grad[:2]
+def _backward_autograd(ctx: Any, second_features: Any, second_points: Tensor | None) -> tuple[Any, ...]:
+    gradient, points, offsets, *features = ctx.saved_tensors
+    needs_gradient, _, needs_points = ctx.needs_input_grad[:3]
+    second: list[Tensor] = []
+    if ctx.for_features and second_features is not None and any(some is not None for some in second_features):
+        second = [
+            torch.zeros_like(own) if some is None else some for some, own in zip(second_features, features, strict=True)
+        ]
+    along = second_points.contiguous() if ctx.for_points and second_points is not None else None
+    for_features = ctx.any_feature and along is not None
+    grad_gradient, grad_features, grad_points = _double_backward_op(
+        gradient, features, points, second, along, offsets, *ctx.options, needs_gradient, for_features, needs_points
     )
     return (
-        grad_planes if ctx.needs_input_grad[0] else None,
-        grad_points if ctx.needs_input_grad[1] else None,
-        None,
-        None,
+        grad_gradient if needs_gradient else None,
+        grad_features if for_features else [None] * len(features),
+        grad_points if needs_points else None,
+        *[None] * 7,
     )
 
 
-def _sample_planes_backward_kernel(
+def _double_backward_kernel(
     gradient: Tensor,
-    planes: Tensor,
+    features: list[Tensor],
     points: Tensor,
-    align_corners: bool,
-    padding: int,
-    for_planes: bool,
-    for_points: bool,
-) -> tuple[Tensor, Tensor]:
-    grad_planes = torch.zeros_like(planes) if for_planes else planes.new_empty(0)
-    grad_points = torch.zeros_like(points) if for_points else points.new_empty(0)
-    for plane in range(planes.shape[1]):
-        layout = _plane_layout(planes, points, plane, (align_corners, padding))
-        shared = {"offsets": None, "grad_out": gradient}
-        if for_planes:
-            target = grad_planes[:, plane]
-            _call(
-                "sample_planes_backward", _restrided(layout, target), points[:, plane], grad_features=target, **shared
-            )
-        if for_points:
-            _call(
-                "sample_planes_point_backward", layout, points[:, plane], features=planes[:, plane],
-                grad_points=grad_points[:, plane], **shared,
-            )  # fmt: skip
-    return grad_planes, grad_points
-
-
-def _sample_planes_backward_fake(
-    gradient: Tensor,
-    planes: Tensor,
-    points: Tensor,
-    align_corners: bool,
-    padding: int,
-    for_planes: bool,
-    for_points: bool,
-) -> tuple[Tensor, Tensor]:
+    second: list[Tensor],
+    along: Tensor | None,
+    offsets: Tensor | None,
+    *rest: Any,
+) -> tuple[Tensor, list[Tensor], Tensor]:
+    options, (for_gradient, for_features, for_points) = _Options(*rest[:4]), rest[4:]
+    grad_gradient, grad_points = gradient.new_empty(0), points.new_empty(0)
+    if for_gradient:
+        parts = [_gather(second, points, None, offsets, options)] if second else []
+        parts += [_gather(features, points, along, offsets, options)] if along is not None else []
+        grad_gradient = _total(parts, gradient)
+    if for_points:
+        parts = [_slope(gradient, second, points, None, offsets, options)] if second else []
+        parts += [_slope(gradient, features, points, along, offsets, options)] if along is not None else []
+        grad_points = _total(parts, points)
     return (
-        torch.empty_like(planes) if for_planes else planes.new_empty(0),
+        grad_gradient,
+        _scatter(gradient, features, points, along, offsets, options) if for_features else _nothing(features),
+        grad_points,
+    )
+
+
+def _total(parts: list[Tensor], like: Tensor) -> Tensor:
+    return torch.zeros_like(like) if not parts else parts[0] if len(parts) == 1 else parts[0].add_(parts[1])
+
+
+def _double_backward_fake(
+    gradient: Tensor,
+    features: list[Tensor],
+    points: Tensor,
+    second: list[Tensor],
+    along: Tensor | None,
+    offsets: Tensor | None,
+    *rest: Any,
+) -> tuple[Tensor, list[Tensor], Tensor]:
+    for_gradient, for_features, for_points = rest[4:]
+    return (
+        torch.empty_like(gradient) if for_gradient else gradient.new_empty(0),
+        [torch.empty_like(some) for some in features] if for_features else _nothing(features),
         torch.empty_like(points) if for_points else points.new_empty(0),
     )
 
 
-_sample_planes_op = register(
-    "sample_planes",
-    "(Tensor planes, Tensor points, bool align_corners, int padding) -> Tensor",
-    _sample_planes_kernel,
-    _sample_planes_fake,
-    _sample_planes_autograd,
-    _sample_planes_context,
+_OPTIONS = "bool align_corners, int padding, bool offset_fastest, bool sum"
+_sample_op = register(
+    "sample_features",
+    f"(Tensor[] features, Tensor points, Tensor? offsets, {_OPTIONS}) -> Tensor",
+    _sample_kernel,
+    _sample_fake,
+    _sample_autograd,
+    _sample_context,
 )
-_sample_planes_backward_op = register(
-    "sample_planes_backward",
-    "(Tensor gradient, Tensor planes, Tensor points, bool align_corners, int padding, bool for_planes,"
-    " bool for_points) -> (Tensor, Tensor)",
-    _sample_planes_backward_kernel,
-    _sample_planes_backward_fake,
-    no_derivative("sample_planes", "cannot be differentiated a second time"),
+_backward_op = register(
+    "sample_features_backward",
+    f"(Tensor gradient, Tensor[] features, Tensor points, Tensor? offsets, {_OPTIONS}, bool for_features,"
+    " bool for_points) -> (Tensor[], Tensor)",
+    _backward_kernel,
+    _backward_fake,
+    _backward_autograd,
+    _backward_context,
+)
+_double_backward_op = register(
+    "sample_features_double_backward",
+    "(Tensor gradient, Tensor[] features, Tensor points, Tensor[] second, Tensor? along, Tensor? offsets,"
+    f" {_OPTIONS}, bool for_gradient, bool for_features, bool for_points) -> (Tensor, Tensor[], Tensor)",
+    _double_backward_kernel,
+    _double_backward_fake,
+    no_derivative("sample_features", "cannot be differentiated a third time"),
     lambda ctx, inputs, output: None,
 )

@@ -454,6 +454,7 @@ def sample_grids(
     align_corners: bool = True,
     padding_mode: str = "border",
     layout: str = "channel_fastest",
+    sum_grids: bool = False,
 ) -> Tensor:
     """Twin of `pyimplicit.ops.sample_grids`, by `torch.nn.functional.grid_sample`."""
     volumes = [grids] if isinstance(grids, Tensor) else list(grids)
@@ -462,9 +463,26 @@ def sample_grids(
         grid_sample(volume, copies.unsqueeze(2), "bilinear", padding_mode, align_corners).squeeze(3)
         for volume in volumes
     ]
-    features = torch.cat(sampled, 1)  # [B, S, N, K]
+    features = torch.stack(sampled).sum(0) if sum_grids else torch.cat(sampled, 1)  # [B, S, N, K]
     order = (0, 2, 3, 1) if layout == "channel_fastest" else (0, 2, 1, 3)
     return features.permute(order).flatten(2)
+
+
+def sample_grids_linear(
+    grids: Tensor | Sequence[Tensor],  # [B, C, D, H, W] each
+    points: Tensor,  # [B, N, 3]
+    weight: Tensor,  # [O, K S]
+    bias: Tensor | None = None,  # [O]
+    offsets: Tensor | None = None,  # [K, 3]
+    *,
+    align_corners: bool = True,
+    padding_mode: str = "border",
+    layout: str = "channel_fastest",
+) -> Tensor:
+    """Twin of `pyimplicit.ops.sample_grids_linear`: the layer after the gather."""
+    options = {"align_corners": align_corners, "padding_mode": padding_mode, "layout": layout}
+    features = sample_grids(grids, points, offsets, **options)  # type: ignore[arg-type]
+    return features @ weight.T if bias is None else features @ weight.T + bias
 
 
 def sample_planes(

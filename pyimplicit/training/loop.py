@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from pyimplicit import networks
+from pyimplicit import networks, ops
 from pyimplicit.atomic import remove_leftovers, write_atomically
 from pyimplicit.data import Shape
 from pyimplicit.errors import CheckpointError, ConfigError, TrainingError
@@ -282,11 +282,14 @@ def _loss_line(step: int, loss: float) -> str:
 
 @contextmanager
 def _scoped(config: TrainConfig) -> Iterator[None]:
-    """Set torch's threads as `config` says, and give threads and global random state back at the end."""
+    """Set torch's threads as `config` says, and give threads and global random state back at the end.
+
+    In between, memory of large features and gradients is kept from step to step: see `ops.KeptBuffers`.
+    """
     threads = torch.get_num_threads()
     devices = [torch.device(config.device).index or 0] if config.device.startswith("cuda") else []
     try:
-        with torch.random.fork_rng(devices=devices):
+        with torch.random.fork_rng(devices=devices), ops.KeptBuffers():
             torch.set_num_threads(config.threads or threads)
             yield
     finally:

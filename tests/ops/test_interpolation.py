@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from pyimplicit import ops
-from pyimplicit.ops import reference
+from pyimplicit.ops import interpolation, reference
 from tests.helpers import rand, randn
 
 DTYPES = [torch.float32, torch.float64]
@@ -264,22 +264,328 @@ def test_points_infinitely_far_away(device, far):
 # ---- second derivatives
 
 
-def test_second_derivatives_are_refused(device):
+@every_option
+@every_layout
+def test_grid_gradgradcheck(device, options, layout):
+    grids = [randn(2, 2, 3, 4, 2, dtype=torch.float64), randn(2, 1, 2, 3, 3, seed=1, dtype=torch.float64)]
+    grids = [grid.to(device).requires_grad_() for grid in grids]
+    points = rand(2, 4, 3, low=-1.3, high=1.3, seed=3, dtype=torch.float64).to(device).requires_grad_()
+    offsets = OFFSETS[:2].double().to(device)
+
+    def gather(a: Tensor, b: Tensor, p: Tensor) -> Tensor:
+        return ops.sample_grids([a, b], p, offsets, layout=layout, **options)
+
+    assert torch.autograd.gradgradcheck(gather, (*grids, points))
+    assert torch.autograd.gradgradcheck(gather, (grids[0], grids[1].detach(), points.detach()))
+    assert torch.autograd.gradgradcheck(gather, (grids[0].detach(), grids[1].detach(), points))
+
+
+@every_option
+def test_plane_gradgradcheck(device, options):
+    planes = randn(2, 3, 2, 3, 4, dtype=torch.float64).to(device).requires_grad_()
+    own = rand(2, 3, 4, 2, low=-1.3, high=1.3, dtype=torch.float64).to(device).requires_grad_()
+    shared = rand(2, 4, 2, low=-1.3, high=1.3, dtype=torch.float64).to(device).requires_grad_()
+    for points in (own, shared):
+        assert torch.autograd.gradgradcheck(lambda a, p: ops.sample_planes(a, p, **options), (planes, points))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_eikonal_term_equals_a_formula(device, dtype):
+    """The squared slope of x y, which interpolation reproduces and whose derivatives are known."""
+    axis = torch.linspace(-1, 1, 5, dtype=dtype)
+    _, y, x = torch.meshgrid(axis, axis, axis, indexing="ij")
+    grid = (x * y)[None, None].to(device).contiguous().requires_grad_()
+    points = rand(1, 40, 3, low=-0.9, high=0.9, dtype=dtype).to(device).requires_grad_()
+    (slope,) = torch.autograd.grad(ops.sample_grids(grid, points).sum(), points, create_graph=True)
+    torch.testing.assert_close(slope[..., :2].detach(), points.detach()[..., :2].flip(2), **tolerance(dtype))
+    grad_points, grad_grid = torch.autograd.grad(slope.square().sum(), [points, grid])
+    expected = torch.cat([2 * points.detach()[..., :2], torch.zeros_like(points[..., :1])], 2)
+    torch.testing.assert_close(grad_points, expected, rtol=1e-4, atol=1e-4)
+    # The squared slope is quadratic in the grid: its derivative along the grid itself is twice its value.
+    torch.testing.assert_close((grad_grid * grid).sum(), 2 * slope.square().sum(), rtol=1e-4, atol=1e-4)
+
+
+def test_third_derivatives_are_refused(device):
     grid = randn(1, 2, 3, 3, 3, dtype=torch.float64).to(device).requires_grad_()
-    planes = randn(1, 2, 2, 3, 3, dtype=torch.float64).to(device).requires_grad_()
     points = rand(1, 5, 3, dtype=torch.float64).to(device).requires_grad_()
-    for name, features in (
-        ("sample_grids", ops.sample_grids(grid, points)),
-        ("sample_planes", ops.sample_planes(planes, points[..., :2])),
+    (slope,) = torch.autograd.grad(ops.sample_grids(grid, points).square().sum(), points, create_graph=True)
+    (second,) = torch.autograd.grad(slope.square().sum(), points, create_graph=True)
+    with pytest.raises(NotImplementedError, match="sample_features cannot be differentiated a third time"):
+        second.sum().backward()
+
+
+# ---- halves
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last_3d])
+@every_layout
+def test_halves_are_rounded_once(device, dtype, memory_format, layout):
+    """Stored as halves, computed in float32: the only loss is the rounding of the result."""
+    grids = [randn(2, c, 4, 5, 6, seed=c).to(device, dtype).contiguous(memory_format=memory_format) for c in (1, 19, 8)]
+    grids = [grid.requires_grad_() for grid in grids]
+    points = (points_of(150, 3, torch.float32, device) * 0.97 + 0.003).requires_grad_()
+    offsets = OFFSETS.to(device)
+    wide = [grid.detach().float().requires_grad_() for grid in grids]
+    features = ops.sample_grids(grids, points, offsets, layout=layout)
+    expected = reference.sample_grids(wide, points, offsets, layout=layout)
+    assert features.dtype == dtype
+    torch.testing.assert_close(features, expected.to(dtype), rtol=torch.finfo(dtype).eps, atol=1e-5)
+    upstream = randn(*features.shape, seed=4).to(device, dtype)
+    mine = torch.autograd.grad(features, [*grids, points], upstream)
+    theirs = torch.autograd.grad(expected, [*wide, points], upstream.float())
+    for one, other in zip(mine[:-1], theirs[:-1], strict=True):
+        assert one.dtype == dtype
+        torch.testing.assert_close(one, other.to(dtype), rtol=torch.finfo(dtype).eps, atol=1e-3)
+    torch.testing.assert_close(mine[-1], theirs[-1], rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_every_half_is_read_and_written_as_torch_does(device, dtype):
+    bits = torch.arange(-(1 << 15), 1 << 15, dtype=torch.int32).to(torch.int16)
+    values = bits.view(dtype).to(device)
+    for channels in (1, 8):  # one by one, and in vectors
+        grid = values.reshape(-1, channels, 1, 1, 1)
+        read = ops.sample_grids(grid, torch.zeros(len(grid), 1, 3, device=device)).flatten()
+        torch.testing.assert_close(read, values, rtol=0, atol=0, equal_nan=True)
+    # Halfway between neighbours, where rounding to the nearest even shows.
+    pairs = torch.stack([values[:-1], values[1:]], 1)
+    pairs = pairs[pairs.isfinite().all(1)]
+    grid = pairs.reshape(-1, 1, 1, 1, 2)
+    middle = ops.sample_grids(grid, torch.zeros(len(grid), 1, 3, device=device)).flatten()
+    expected = (pairs[:, 0].float() * 0.5 + pairs[:, 1].float() * 0.5).to(dtype)
+    torch.testing.assert_close(middle, expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_points_of_halves_are_float32_inside(device, dtype):
+    grid, planes = randn(1, 2, 9, 9, 9).to(device, dtype), randn(1, 3, 2, 9, 9).to(device, dtype)
+    points = rand(1, 20, 3, low=-1, high=1).to(device, dtype).requires_grad_()
+    assert torch.equal(ops.sample_grids(grid, points), ops.sample_grids(grid, points.float()))
+    flat = points[..., :2]
+    assert torch.equal(ops.sample_planes(planes, flat), ops.sample_planes(planes, flat.float()))
+    ops.sample_grids(grid, points).float().sum().backward()
+    assert points.grad.dtype == dtype
+
+
+# ---- the sum of grids, many grids, memory formats
+
+
+@pytest.mark.parametrize("count", [2, 19])
+@every_layout
+@pytest.mark.parametrize("summed", [False, True])
+def test_many_grids(device, count, layout, summed):
+    """More grids than a kernel takes at once, put one after the other or added up."""
+    grids = [
+        randn(2, 3, 4, 3, 2 + i % 3, seed=i, dtype=torch.float64).to(device).requires_grad_() for i in range(count)
+    ]
+    points = (points_of(40, 3, torch.float64, device) * 0.97 + 0.003).requires_grad_()
+    options = {"layout": layout, "sum_grids": summed}
+    offsets = OFFSETS.double().to(device)
+    features = ops.sample_grids(grids, points, offsets, **options)
+    expected = reference.sample_grids(grids, points, offsets, **options)
+    torch.testing.assert_close(features, expected, **tolerance(torch.float64))
+    compare_gradients(features, expected, [*grids, points])
+
+
+def test_many_planes(device):
+    planes = randn(2, 19, 3, 4, 5, dtype=torch.float64).to(device).requires_grad_()
+    for points in (points_of(30, 2, torch.float64, device), points_of(19 * 30, 2, torch.float64, device)):
+        where = (points if points.shape[1] == 30 else points.reshape(2, 19, 30, 2)) * 0.97 + 0.003
+        features, expected = ops.sample_planes(planes, where), reference.sample_planes(planes, where)
+        torch.testing.assert_close(features, expected, **tolerance(torch.float64))
+        compare_gradients(features, expected, [planes])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("channels", [1, 3, 8, 24, 32, 77, 130])
+@pytest.mark.parametrize("copies", [1, 7, 9])
+@every_layout
+def test_channels_last_equals_twin(device, dtype, channels, copies, layout):
+    """All lengths of the vector loops, and both ways of laying out the rows."""
+    grids = [randn(2, channels, 9, 8, 7, dtype=dtype), randn(2, 8, 2, 3, 4, seed=1, dtype=dtype)]
+    grids = [g.to(device).contiguous(memory_format=torch.channels_last_3d).requires_grad_() for g in grids]
+    points = (points_of(90, 3, dtype, device) * 0.97 + 0.003).requires_grad_()
+    offsets = rand(copies, 3, seed=2, low=-0.3, high=0.3, dtype=dtype).to(device)
+    for options in OPTIONS:
+        features = ops.sample_grids(grids, points, offsets, layout=layout, **options)
+        expected = reference.sample_grids(grids, points, offsets, layout=layout, **options)
+        torch.testing.assert_close(features, expected, **tolerance(dtype))
+        compare_gradients(features, expected, grids)
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last_3d])
+def test_gradients_have_the_memory_format_of_the_grids(device, memory_format):
+    grid = randn(2, 8, 4, 5, 6).to(device).contiguous(memory_format=memory_format).requires_grad_()
+    (gradient,) = torch.autograd.grad(ops.sample_grids(grid, torch.zeros(2, 3, 3, device=device)).sum(), grid)
+    assert gradient.is_contiguous(memory_format=memory_format)
+    planes = randn(2, 3, 5, 6, 8).to(device).movedim(-1, 2).requires_grad_()
+    (gradient,) = torch.autograd.grad(ops.sample_planes(planes, torch.zeros(2, 3, 2, device=device)).sum(), planes)
+    assert gradient.stride() == planes.stride()
+
+
+# ---- large enough for sorting, slabs, streaming and memory of its own
+
+
+def large_case(dtype: torch.dtype = torch.float32, batch: int = 1) -> tuple[list[Tensor], Tensor, Tensor]:
+    sizes = [(32, 40, 36, 33), (1, 64, 64, 64), (96, 17, 16, 15)]
+    grids = [randn(batch, *size, seed=i, dtype=dtype).contiguous(memory_format=torch.channels_last_3d)
+             for i, size in enumerate(sizes)]  # fmt: skip
+    points = points_of(9000, 3, dtype, torch.device("cpu"), batch)
+    points[:, 5::1000] = math.nan
+    return grids, points, OFFSETS.to(dtype)
+
+
+@every_option
+@every_layout
+def test_twin_with_vector_loops_equals_plain_body(options, layout):
+    grids, points, offsets = large_case()
+    chosen = interpolation._Options(
+        options["align_corners"],
+        interpolation.PADDINGS.index(options["padding_mode"]),
+        layout == "offset_fastest",
+        False,
+    )
+    close = {"rtol": 1e-5, "atol": 2e-5, "equal_nan": True}
+    rows = interpolation._gather(grids, points, None, offsets, chosen)
+    assert rows.nbytes > 1 << 24
+    torch.testing.assert_close(rows, interpolation._gather(grids, points, None, offsets, chosen, plain=True), **close)
+    rows = randn(*rows.shape, seed=6)
+    for tangent in (None, randn(*points.shape, seed=7)):
+        one, other = (
+            interpolation._gather(grids, points, tangent, offsets, chosen, plain=plain) for plain in (False, True)
+        )
+        scale = 1 if tangent is None else 64  # slopes are in nodes
+        torch.testing.assert_close(one, other, **close | {"atol": 2e-5 * scale})
+        ways = [interpolation._scatter(rows, grids, points, tangent, offsets, chosen, how) for how in ("", "plain")]
+        for one, other in zip(*ways, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4 * scale)
+        one, other = (
+            interpolation._slope(rows, grids, points, tangent, offsets, chosen, plain) for plain in (False, True)
+        )
+        torch.testing.assert_close(one, other, **close | {"atol": 2e-2 * scale})
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@every_option
+def test_segments_equal_plain_body(device, dtype, options):
+    """What a GPU does where a fixed order of summation is asked for."""
+    computed = torch.float64 if dtype == torch.float64 else torch.float32
+    grids = [grid.to(dtype) for grid in grids_of(computed, device)]
+    points, offsets = points_of(200, 3, computed, device), OFFSETS.to(device, computed)
+    points[:, 1] = math.nan
+    chosen = interpolation._Options(
+        options["align_corners"], interpolation.PADDINGS.index(options["padding_mode"]), False, False
+    )
+    rows = randn(2, 200, 4 * 13, seed=6).to(device, dtype)
+    for tangent in (None, randn(*points.shape, seed=7, dtype=computed).to(device)):
+        ways = [
+            interpolation._scatter(rows, grids, points, tangent, offsets, chosen, how) for how in ("segments", "plain")
+        ]
+        for one, other in zip(*ways, strict=True):
+            torch.testing.assert_close(one, other, **tolerance(computed) | {"atol": 1e-4})
+
+
+def test_large_results_equal_twin():
+    """Sorted, in slabs, streamed past the caches, into memory of their own: the numbers stay the same."""
+    grids, points, offsets = large_case(batch=2)
+    points = points.nan_to_num(0.123)
+    grids = [grid.requires_grad_() for grid in grids]
+    features = ops.sample_grids(grids, points, offsets)
+    expected = reference.sample_grids(grids, points, offsets)
+    torch.testing.assert_close(features, expected, rtol=1e-5, atol=1e-5)
+    upstream = randn(*features.shape, seed=4)
+    for one, other in zip(
+        torch.autograd.grad(features, grids, upstream), torch.autograd.grad(expected, grids, upstream), strict=True
     ):
-        (slope,) = torch.autograd.grad(features.square().sum(), points, create_graph=True)
-        with pytest.raises(NotImplementedError, match=f"{name} cannot be differentiated a second time"):
-            slope.sum().backward()
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=2e-4)
+
+
+# ---- kept memory
+
+
+def test_kept_memory_is_used_again_but_never_under_a_tensor():
+    grid, points = randn(1, 16, 4, 4, 4), rand(1, 1 << 17, 3)
+    buffers = ops.KeptBuffers()
+    with buffers:
+        first = ops.sample_grids(grid, points)
+        copy, place = first.clone(), first.data_ptr()
+        second = ops.sample_grids(-grid, points)
+        assert second.data_ptr() != place
+        assert torch.equal(first, copy)
+        view = first[0, 5]
+        del first
+        assert buffers.unused() == 0  # the view still refers to it
+        assert ops.sample_grids(grid, points).data_ptr() not in (place, second.data_ptr())
+        del view
+        third = ops.sample_grids(grid, points)
+        assert third.data_ptr() in (place, third.data_ptr())
+        assert buffers.unused() > 0
+    outside = ops.sample_grids(grid, points)
+    assert buffers.unused() > 0
+    assert torch.equal(outside, copy)
+    assert torch.equal(third, copy)
+
+
+def test_gradients_in_kept_memory_start_at_zero():
+    grid = randn(2, 32, 40, 40, 40).contiguous(memory_format=torch.channels_last_3d).requires_grad_()
+    buffers = ops.KeptBuffers()
+    places = set()
+    for step in range(3):
+        points = rand(2, 50, 3, seed=step, low=-1, high=1)
+        with buffers:
+            (gradient,) = torch.autograd.grad(ops.sample_grids(grid, points).sum(), grid)
+        places.add(gradient.data_ptr())
+        assert float(gradient.double().sum()) == pytest.approx(2 * 50 * 32, rel=1e-5)
+        del gradient
+    assert len(places) == 1
+
+
+def test_kept_memory_has_a_limit():
+    buffers = ops.KeptBuffers(limit=0)
+    with buffers:
+        for count in (1 << 17, 1 << 18, 1 << 19):
+            ops.sample_grids(randn(1, 16, 4, 4, 4), rand(1, count, 3))
+    assert buffers.unused() <= 4 * 16 * (1 << 19)  # the last one alone
+    with pytest.raises(ValueError, match="limit: expected at least 0"):
+        ops.KeptBuffers(-1)
+
+
+# ---- the linear layer before the gather
+
+
+@pytest.mark.parametrize("coarse", [None, [True, True, True], [False, True, False], [False, False, False]])
+@every_layout
+@every_option
+@pytest.mark.parametrize("with_bias", [False, True])
+def test_linear_layer_first_or_last(device, coarse, layout, options, with_bias):
+    dtype = torch.float64
+    grids = [grid.requires_grad_() for grid in grids_of(dtype, device)]
+    points = (points_of(60, 3, dtype, device) * 0.97 + 0.003).requires_grad_()
+    offsets = OFFSETS.to(device, dtype)
+    weight = randn(5, 4 * 13, dtype=dtype).to(device).requires_grad_()
+    bias = randn(5, seed=3, dtype=dtype).to(device).requires_grad_() if with_bias else None
+    arguments = (grids, points, weight, bias, offsets)
+    result = ops.sample_grids_linear(*arguments, layout=layout, coarse=coarse, **options)
+    expected = reference.sample_grids_linear(*arguments, layout=layout, **options)
+    torch.testing.assert_close(result, expected, **tolerance(dtype))
+    compare_gradients(result, expected, [*grids, points, weight, *([bias] if with_bias else [])])
+
+
+def test_linear_layer_in_float32(device):
+    """Both orders agree to rounding, with many displacements and without any."""
+    grid = randn(2, 16, 8, 8, 8).to(device)
+    points = rand(2, 700, 3, low=-1, high=1).to(device)
+    for offsets in (None, rand(18, 3, seed=1, low=-0.2, high=0.2).to(device)):
+        weight = randn(24, 16 * (1 if offsets is None else 18), seed=2).to(device)
+        results = [ops.sample_grids_linear(grid, points, weight, None, offsets, coarse=[c]) for c in (False, True)]
+        torch.testing.assert_close(*results, rtol=1e-5, atol=2e-5 * float(results[0].abs().max()))
 
 
 # ---- errors
 
 GRID, POINTS = torch.zeros(2, 3, 4, 4, 4), torch.zeros(2, 5, 3)
+MATRIX = torch.zeros(5, 3)
 PLANES, FLAT = torch.zeros(2, 3, 4, 5, 5), torch.zeros(2, 3, 7, 2)
 
 
@@ -294,7 +600,25 @@ PLANES, FLAT = torch.zeros(2, 3, 4, 5, 5), torch.zeros(2, 3, 7, 2)
         ),
         (lambda: ops.sample_grids([None], POINTS), TypeError, "grids: expected a torch tensor, got NoneType"),
         (lambda: ops.sample_grids(GRID[0], POINTS), ValueError, r"grids: expected shape \[B, C, D, H, W\]"),
-        (lambda: ops.sample_grids(GRID.half(), POINTS), TypeError, "grids: expected dtype float32 or float64"),
+        (lambda: ops.sample_grids(GRID.int(), POINTS), TypeError, "grids: expected dtype float32 or float64"),
+        (
+            lambda: ops.sample_grids(GRID.half(), POINTS.double()),
+            TypeError,
+            "points: expected dtype float32 or float16",
+        ),
+        (
+            lambda: ops.sample_grids([GRID, GRID[:, :2]], POINTS, sum_grids=True),
+            ValueError,
+            r"grids\[1\]: expected shape",
+        ),
+        (lambda: ops.sample_grids_linear(GRID.half(), POINTS, MATRIX), TypeError, "grids: expected dtype float32 or"),
+        (lambda: ops.sample_grids_linear(GRID, POINTS, MATRIX[:, :2]), ValueError, r"weight: expected shape \[O, 3\]"),
+        (lambda: ops.sample_grids_linear(GRID, POINTS, MATRIX, MATRIX[0]), ValueError, r"bias: expected shape \[5\]"),
+        (
+            lambda: ops.sample_grids_linear(GRID, POINTS, MATRIX, coarse=[True, True]),
+            ValueError,
+            "coarse: expected one entry for each of 1 grids, got 2",
+        ),
         (lambda: ops.sample_grids(GRID, POINTS.double()), TypeError, "points: expected dtype float32, got float64"),
         (lambda: ops.sample_grids([GRID, GRID.double()], POINTS), TypeError, r"grids\[1\]: expected dtype float32"),
         (lambda: ops.sample_grids([GRID, GRID[:1]], POINTS), ValueError, r"grids\[1\]: expected shape \[2, C"),

@@ -54,7 +54,9 @@ def test_triangles_are_chosen_by_area(device):
     bvh = bvh_of(MESHES[1], device)
     table, one = SurfaceTable.of([bvh], ["winding"]), torch.zeros(1, dtype=torch.int64, device=device)
     row = RowStreams.of(1, RandomStream(1), device)
-    points, face = ops.query_points(table, ops.build_area_table(bvh.triangles), one, row, [PointSource(200_000, 0.0, 0)])
+    points, face = ops.query_points(
+        table, ops.build_area_table(bvh.triangles), one, row, [PointSource(200_000, 0.0, 0)]
+    )
     vertices, faces = MESHES[1]
     corners = vertices[faces].double()
     areas = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]).norm(dim=1)
@@ -70,7 +72,7 @@ def test_faces_without_area_are_never_drawn(device):
     bvh = ops.build_bvh(vertices, faces).to(device)
     row, one = RowStreams.of(1, RandomStream(1), device), torch.zeros(1, dtype=torch.int64, device=device)
     table = SurfaceTable.of([bvh], ["winding"])
-    points, face = ops.query_points(table, ops.build_area_table(bvh.triangles), one, row, [PointSource(5000, 0.0, 0)])
+    _, face = ops.query_points(table, ops.build_area_table(bvh.triangles), one, row, [PointSource(5000, 0.0, 0)])
     assert set(face.unique().tolist()) == {1}
 
 

@@ -1,0 +1,210 @@
+// Interpolation on the CPU: the twin of interpolation_simd.h, compiled for each instruction set and chosen at run time;
+// how the work is cut into pieces, which never depends on the number of threads.
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <type_traits>
+#include <vector>
+
+#include "interpolation_run.h"
+
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+#define PIM_HAVE_AVX2
+#include <immintrin.h>
+#endif
+
+namespace pyimplicit {
+
+// Channels of a piece of work where a map's channels are far apart, and where they are next to each other.
+constexpr int64_t kStridedBlock = 8;
+constexpr int64_t kScatterBlock = 64;
+
+}  // namespace pyimplicit
+
+#if defined(PIM_HAVE_AVX2)
+#pragma GCC push_options
+#pragma GCC target("avx2,fma,f16c")
+#define PIM_SIMD_AVX2
+namespace pyimplicit::avx2 {
+#include "interpolation_simd.h"
+}
+#undef PIM_SIMD_AVX2
+#pragma GCC pop_options
+#endif
+
+namespace pyimplicit::baseline {
+#include "interpolation_simd.h"
+}
+
+namespace pyimplicit {
+
+namespace {
+
+constexpr int64_t kPointsOfPiece = 32;
+constexpr int64_t kStreamFrom = int64_t(1) << 24;  // bytes of a result that no cache would hold anyway
+constexpr int64_t kSortFrom = 1000;                // points of a batch item
+constexpr int64_t kSortMaps = int64_t(4) << 20;    // bytes of a batch item's maps: smaller ones stay in the caches
+constexpr int kSortBits = 4;                       // bits of a coordinate of the cells that points are sorted by
+
+bool have_avx2() {
+#if defined(PIM_HAVE_AVX2)
+  static const bool have = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  return have;
+#else
+  return false;
+#endif
+}
+
+template <typename Run>
+void with_best(const Run& run) {
+#if defined(PIM_HAVE_AVX2)
+  if (have_avx2()) return run(std::true_type());
+#endif
+  run(std::false_type());
+}
+
+#if defined(PIM_HAVE_AVX2)
+#define PIM_BEST(best, call)                    \
+  do {                                          \
+    if constexpr (decltype(best)::value) {      \
+      avx2::call;                               \
+    } else {                                    \
+      baseline::call;                           \
+    }                                           \
+  } while (0)
+#else
+#define PIM_BEST(best, call) baseline::call
+#endif
+
+template <typename M, typename R, int D>
+bool any_strided(const Sampling<M, R, D>& s) {
+  for (int m = 0; m < s.map_count; ++m) {
+    if (s.maps[m].channel_stride != 1 && s.maps[m].channels > 1) return true;
+  }
+  return false;
+}
+
+// The points of each batch item in the order of coarse cells along a Morton curve, so that neighbours in space follow
+// each other; empty where that gains nothing.
+template <typename M, typename R, int D>
+std::vector<int32_t> cell_order(const Sampling<M, R, D>& s, int64_t batch, Executor executor) {
+  int64_t bytes = 0;
+  for (int m = 0; m < s.map_count; ++m) {
+    int64_t own = s.maps[m].channels * int64_t(sizeof(M));
+    for (int axis = 0; axis < D; ++axis) own *= s.maps[m].size[axis];
+    bytes += own;
+  }
+  const int64_t points = s.point_count;
+  if (s.point_map_stride != 0 || points < kSortFrom || points > INT32_MAX || bytes < kSortMaps) return {};
+  std::vector<int32_t> order(batch * points);
+  const auto item = [&](int64_t b) {
+    using T = typename Sampling<M, R, D>::T;
+    constexpr int64_t cells = int64_t(1) << (D * kSortBits);
+    constexpr int side = 1 << kSortBits;
+    std::vector<uint16_t> key(points);
+    std::vector<int32_t> next(cells + 1, 0);
+    for (int64_t n = 0; n < points; ++n) {
+      const T* point = s.points + s.place(0, b, n);
+      unsigned morton = 0;
+      for (int axis = 0; axis < D; ++axis) {
+        const T along = (point[axis] + 1) * T(side / 2);
+        const unsigned cell = along > 0 ? unsigned(std::min<T>(along, side - 1)) : 0;  // NaN goes to the first
+        for (int bit = 0; bit < kSortBits; ++bit) morton |= (cell >> bit & 1) << (bit * D + axis);
+      }
+      key[n] = uint16_t(morton);
+      ++next[morton + 1];
+    }
+    for (int64_t cell = 0; cell < cells; ++cell) next[cell + 1] += next[cell];
+    for (int64_t n = 0; n < points; ++n) order[b * points + next[key[n]]++] = int32_t(n);
+  };
+  parallel_for(batch, item, executor, 1);
+  return order;
+}
+
+}  // namespace
+
+template <typename M, typename R, int D>
+void run_gather(const Sampling<M, R, D>& s, int64_t batch, bool plain, Executor executor) {
+  const int64_t points = s.point_count;
+  if (batch == 0 || points == 0 || s.map_count == 0) return;
+  if (plain) {
+    return parallel_for(batch * points * s.offset_count * s.blocks(s.sum), GatherFeatures<M, R, D>{s}, executor, 1024);
+  }
+  with_best([&](auto best) {
+    if (any_strided(s)) {
+      const int64_t blocks = s.blocks(s.sum, kStridedBlock);
+      const auto piece = [&](int64_t i) {
+        int64_t first, last;
+        int map;
+        s.locate(i % blocks, kStridedBlock, &map, &first, &last);
+        PIM_BEST(best, gather_strided(s, i / blocks, map, first, last));
+      };
+      return parallel_for(batch * blocks, piece, executor, 1);
+    }
+    const std::vector<int32_t> order = cell_order(s, batch, executor);
+    const bool stream = batch * s.row_batch_stride * int64_t(sizeof(R)) >= kStreamFrom;
+    const int64_t pieces = (points + kPointsOfPiece - 1) / kPointsOfPiece;
+    const auto piece = [&](int64_t i) {
+      const int64_t b = i / pieces, begin = i % pieces * kPointsOfPiece;
+      PIM_BEST(best, gather_points(s, b, begin, std::min(points, begin + kPointsOfPiece),
+                                   order.empty() ? nullptr : order.data() + b * points, stream));
+    };
+    parallel_for(batch * pieces, piece, executor, 1);
+  });
+}
+
+template <typename R, int D>
+void run_scatter(const Sampling<typename AccumulatorOf<R>::Type, R, D>& s, int64_t batch, bool plain,
+                 Executor executor) {
+  if (batch == 0 || s.point_count == 0 || s.map_count == 0) return;
+  if (plain) return parallel_for(batch * s.blocks(false), ScatterInOrder<R, D>{{s}}, executor, 1);
+  with_best([&](auto best) {
+    const std::vector<int32_t> order = cell_order(s, batch, executor);
+    const R* rows_end = s.rows + batch * s.row_batch_stride;
+    const int64_t block_size = any_strided(s) ? kStridedBlock : kScatterBlock, blocks = s.blocks(false, block_size);
+    // Few blocks are cut into slabs, each with all points that touch it, so that more threads have something to do.
+    int64_t slabs = s.point_count * s.offset_count < 256 ? 1 : std::max<int64_t>(1, 16 / (batch * blocks));
+    for (int m = 0; m < s.map_count; ++m) slabs = std::min(slabs, std::max<int64_t>(1, s.maps[m].size[D - 1] / 8));
+    const auto piece = [&](int64_t i) {
+      const int64_t slab = i % slabs, b = i / slabs / blocks;
+      int64_t first, last;
+      int map;
+      s.locate(i / slabs % blocks, block_size, &map, &first, &last);
+      const int64_t nodes = s.maps[map].size[D - 1];
+      PIM_BEST(best, scatter_block(s, b, map, first, last, nodes * slab / slabs, nodes * (slab + 1) / slabs,
+                                   order.empty() ? nullptr : order.data() + b * s.point_count, rows_end));
+    };
+    parallel_for(batch * blocks * slabs, piece, executor, 1);
+  });
+}
+
+template <typename M, typename R, int D>
+void run_slope(const Sampling<M, R, D>& s, int64_t batch, bool plain, typename AccumulatorOf<R>::Type* gradient,
+               Executor executor) {
+  const int64_t points = s.point_count;
+  if (batch == 0 || points == 0 || s.map_count == 0) return;
+  if (plain) return parallel_for(batch * points, SlopeAtPoints<M, R, D>{s, gradient}, executor, 64);
+  with_best([&](auto best) {
+    const std::vector<int32_t> order = cell_order(s, batch, executor);
+    const R* rows_end = s.rows + batch * s.row_batch_stride;
+    const int64_t pieces = (points + kPointsOfPiece - 1) / kPointsOfPiece;
+    const auto piece = [&](int64_t i) {
+      const int64_t b = i / pieces, begin = i % pieces * kPointsOfPiece;
+      PIM_BEST(best, slope_points(s, b, begin, std::min(points, begin + kPointsOfPiece),
+                                  order.empty() ? nullptr : order.data() + b * points, rows_end, gradient));
+    };
+    parallel_for(batch * pieces, piece, executor, 1);
+  });
+}
+
+#define PIM_INSTANTIATE(S, D)                                                                                  \
+  template void run_gather(const Sampling<S, S, D>&, int64_t, bool, Executor);                                 \
+  template void run_scatter<S, D>(const Sampling<AccumulatorOf<S>::Type, S, D>&, int64_t, bool, Executor);     \
+  template void run_slope(const Sampling<S, S, D>&, int64_t, bool, AccumulatorOf<S>::Type*, Executor);
+#define PIM_INSTANTIATE_BOTH(S) PIM_INSTANTIATE(S, 2) PIM_INSTANTIATE(S, 3)
+PIM_INSTANTIATE_BOTH(float)
+PIM_INSTANTIATE_BOTH(double)
+PIM_INSTANTIATE_BOTH(BFloat16)
+PIM_INSTANTIATE_BOTH(Float16)
+
+}  // namespace pyimplicit

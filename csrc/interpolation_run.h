@@ -1,0 +1,42 @@
+// Where interpolation runs: the plain bodies on the GPU, their twin with vector loops on the CPU.
+#pragma once
+
+#include "interpolation.h"
+#include "parallel.h"
+
+namespace pyimplicit {
+
+#if defined(__CUDACC__)
+
+template <typename M, typename R, int D>
+void run_gather(const Sampling<M, R, D>& s, int64_t batch, bool /*plain*/, Executor executor) {
+  parallel_for(batch * s.point_count * s.offset_count * s.blocks(s.sum), GatherFeatures<M, R, D>{s}, executor);
+}
+
+template <typename R, int D>
+void run_scatter(const Sampling<typename AccumulatorOf<R>::Type, R, D>& s, int64_t batch, bool /*plain*/,
+                 Executor executor) {
+  parallel_for(batch * s.point_count * s.offset_count * s.blocks(false), ScatterAtomically<R, D>{{s}}, executor);
+}
+
+template <typename M, typename R, int D>
+void run_slope(const Sampling<M, R, D>& s, int64_t batch, bool /*plain*/,
+               typename AccumulatorOf<R>::Type* gradient, Executor executor) {
+  parallel_for(batch * s.point_count, SlopeAtPoints<M, R, D>{s, gradient}, executor);
+}
+
+#else
+
+// In interpolation_cpu.cpp. `plain` runs the bodies of interpolation.h instead: the tests compare the two.
+template <typename M, typename R, int D>
+void run_gather(const Sampling<M, R, D>& s, int64_t batch, bool plain, Executor executor);
+template <typename R, int D>
+void run_scatter(const Sampling<typename AccumulatorOf<R>::Type, R, D>& s, int64_t batch, bool plain,
+                 Executor executor);
+template <typename M, typename R, int D>
+void run_slope(const Sampling<M, R, D>& s, int64_t batch, bool plain, typename AccumulatorOf<R>::Type* gradient,
+               Executor executor);
+
+#endif
+
+}  // namespace pyimplicit
