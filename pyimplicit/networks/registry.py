@@ -9,9 +9,11 @@ from pyimplicit.errors import ConfigError
 from pyimplicit.networks.base import Network
 from pyimplicit.networks.convonet import ConvONet
 from pyimplicit.networks.deepsdf import DeepSDF
+from pyimplicit.networks.ifnet import IFNet
+from pyimplicit.networks.ndf import NDF
 from pyimplicit.networks.onet import ONet
 
-NETWORKS: dict[str, type[Network]] = {network.name: network for network in (ONet, ConvONet, DeepSDF)}
+NETWORKS: dict[str, type[Network]] = {network.name: network for network in (ONet, ConvONet, IFNet, DeepSDF, NDF)}
 
 
 def create(name: str, variant: str | None = None, **config: Any) -> Network:
