@@ -6,6 +6,7 @@ import inspect
 from typing import Any
 
 from pyimplicit.errors import ConfigError
+from pyimplicit.networks.airnet import AIRNet
 from pyimplicit.networks.base import Network
 from pyimplicit.networks.convonet import ConvONet
 from pyimplicit.networks.deepsdf import DeepSDF
@@ -13,7 +14,7 @@ from pyimplicit.networks.ifnet import IFNet
 from pyimplicit.networks.ndf import NDF
 from pyimplicit.networks.onet import ONet
 
-NETWORKS: dict[str, type[Network]] = {network.name: network for network in (ONet, ConvONet, IFNet, DeepSDF, NDF)}
+NETWORKS: dict[str, type[Network]] = {network.name: network for network in (ONet, ConvONet, IFNet, AIRNet, DeepSDF, NDF)}
 
 
 def create(name: str, variant: str | None = None, **config: Any) -> Network:
