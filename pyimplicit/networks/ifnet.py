@@ -192,9 +192,7 @@ class IFNet(FeatureGrids):
             "displacement": check_positive("displacement", displacement),
             "align_corners": bool(align_corners),
         }
-        super().__init__(
-            config, variant, levels=levels, padding_mode=padding_mode, with_coordinates=with_coordinates
-        )
+        super().__init__(config, variant, levels=levels, padding_mode=padding_mode, with_coordinates=with_coordinates)
 
 
 def voxelise(
