@@ -142,6 +142,10 @@ class FeatureGrids(Network):
             hidden = pointwise(layer, hidden.relu_())
         return hidden.squeeze(2)
 
+    def own_key(self, author_key: str) -> str:
+        """Return our name: without the part, as AIR-Nets' authors keep their copy of IF-Net split in two."""
+        return author_key.removeprefix("encoder.").removeprefix("decoder.")
+
 
 class IFNet(FeatureGrids):
     """Implicit feature network. Trained with binary cross-entropy on its logits.
