@@ -358,7 +358,8 @@ def take(
     if indices is None:
         return rows[:, None]
     first = torch.arange(rows.shape[0], device=rows.device).mul_(rows.shape[1])
-    return F.embedding(indices + first[:, None, None], rows.flatten(0, 1))
+    gathered: Tensor = F.embedding(indices + first[:, None, None], rows.flatten(0, 1))
+    return gathered
 
 
 @torch.no_grad()

@@ -66,7 +66,7 @@ class CurriculumDeepSDF(DeepSDF):
         depth_epochs: Sequence[int] = (200, 600, 1000),
         fade_epochs: int = 200,
     ) -> None:
-        if isinstance(depth_epochs, str) or not isinstance(depth_epochs, Sequence):
+        if not isinstance(depth_epochs, Sequence):
             raise TypeError(f"depth_epochs: expected a list of epochs, got {type(depth_epochs).__name__}")
         ends = [check_count("depth_epochs", end) for end in depth_epochs]
         if ends != sorted(set(ends)):
