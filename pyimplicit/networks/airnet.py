@@ -331,7 +331,8 @@ class _CrossAttention(nn.Module):
         global_weight = self.fc_gamma(query - self.w_k_global(shared))[:, None, None]  # [B, 1, 1, S]
         global_value = self.w_v_global(shared)[:, None]  # [B, 1, S]
         weights = torch.cat([weights, global_weight.expand(-1, weights.shape[1], -1, -1)], 2).softmax(2)
-        return (weights[:, :, :-1] * values).sum(2) + weights[:, :, -1] * global_value
+        seen: Tensor = (weights[:, :, :-1] * values).sum(2) + weights[:, :, -1] * global_value
+        return seen
 
 
 def _perceptron(in_size: int, size: int) -> nn.Sequential:

@@ -105,6 +105,8 @@ def draw_batch(data: TrainingSet, config: TrainConfig, step: int) -> Batch:
     pool = data.clouds.shape[1]
     if pool:
         clouds = data.clouds.reshape(-1, 3)[_choose(shapes, pool, config.cloud_size, random)]
+        if config.cloud_noise:
+            clouds = clouds + config.cloud_noise * torch.randn(clouds.shape, generator=random)
     else:
         clouds = torch.empty(len(shapes), 0, 3)
     return Batch(shapes, points, signed_distance, clouds)

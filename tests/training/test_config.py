@@ -35,6 +35,11 @@ BAD = [
     ("code_learning_rate", -1e-3),
     ("code_regularization", -1e-4),
     ("code_warmup_epochs", 0),
+    ("code_std", 0.0),
+    ("code_penalty", "cube"),
+    ("cloud_noise", -0.1),
+    ("curriculum", 1),
+    ("curriculum_epochs", 0),
     ("schedule", "linear"),
     ("schedule_interval", 0),
     ("schedule_factor", 0),
@@ -94,6 +99,10 @@ def test_the_digest_changes_with_everything_that_determines_the_result() -> None
         "strategy": "uniform",
         "schedule": "cosine",
         "loss_reduction": "sum",
+        "code_std": 0.2,
+        "code_penalty": "square",
+        "cloud_noise": 0.01,
+        "curriculum": True,
     }
     digests = {config.digest()}
     for field in dataclasses.fields(TrainConfig):
