@@ -345,7 +345,7 @@ def network_field(
         network: Anything with `decode(points [1, N, 3], code) -> values [1, N]`.
         code: The code of one shape: [code_size] or [1, ...], or a dict of tensors [1, ...], on the network's device.
         kind: What the network was trained for. None stands for the default of its type: "occ" for encoder networks,
-            "sdf" for auto-decoders. A name stands for that function with its default arguments.
+            "sdf" for auto-decoders, "udf" for NDF. A name stands for that function with its default arguments.
         bounds: Lowest and highest corner of the box the shape lies in, in mesh units.
 
     Returns:
@@ -384,6 +384,8 @@ def network_field(
             values: Tensor = decode(points[None].to(dtype or points.dtype), one_code)  # [1, N]
         return values.reshape(values.shape[1:]) if values.shape[:1] == (1,) else values
 
+    if kind is None and getattr(network, "name", None) == "ndf":
+        kind = UDF()
     if kind is None:
         kind = SDF() if getattr(network, "kind", None) == "auto_decoder" else Occ()
     return Field(decode_points, _resolve(kind), bounds=bounds, device=device)

@@ -80,6 +80,8 @@ class TrainConfig:
     cloud_size: int = 300
     # Surface points drawn per shape before training; each step takes its input cloud from them with replacement.
     cloud_pool: int = 16_384
+    # Whether an input cloud is drawn anew for each step. If not, each shape keeps one (IF-Net, NDF).
+    fresh_clouds: bool = True
     # Standard deviation of the noise on the input clouds, along each axis, in mesh units (ONet, ConvONet: 0.005).
     cloud_noise: float = 0.0
     # Shapes per step.
@@ -157,6 +159,13 @@ class TrainConfig:
             _check_number(name, getattr(self, name), zero_allowed=True)
         if self.code_std is not None:
             _check_number("code_std", self.code_std, zero_allowed=False)
+        if not isinstance(self.fresh_clouds, bool):
+            raise ConfigError(f"fresh_clouds: expected true or false, got {self.fresh_clouds!r}")
+        if not self.fresh_clouds and self.cloud_size > self.cloud_pool:
+            raise ConfigError(
+                f"fresh_clouds: false takes the first cloud_size = {self.cloud_size} points of a pool of cloud_pool = "
+                f"{self.cloud_pool}, which has fewer"
+            )
         if not isinstance(self.curriculum, bool):
             raise ConfigError(f"curriculum: expected true, false or None, got {self.curriculum!r}")
         if self.curriculum and self.network not in CURRICULUM_NETWORKS and self.field not in ("sdf", "tsdf"):

@@ -50,6 +50,7 @@ class Recipe:
     pool_size: int = 100_000  # query points kept a shape, from which those of a step are drawn with replacement
     cloud_size: int = 3_000  # points of the input cloud
     cloud_pool: int = 30_000  # surface points kept a shape, from which an input cloud is drawn with replacement
+    fresh_clouds: bool = True  # drawn for each step, or one kept a shape
     cloud_noise: float = 0.0  # standard deviation of the noise on an input cloud
     batch_size: int = 16  # shapes
     epochs: int | None = None  # length of the training, or None where `steps` says it
@@ -184,7 +185,7 @@ def _paper(authors: Recipe) -> Recipe:
     field, strategy = PAPER_DEFAULTS[authors.network]
     notes = [
         "The paper gives no optimiser, learning rates, batch size, length, size of input clouds or loss reduction: all "
-        "are the authors'.",
+        "are the authors'. Input clouds are drawn anew for each step.",
         "The surface is extracted at probability 0.5: the paper names no level.",
     ]
     if authors.network == "ndf":
@@ -207,6 +208,7 @@ def _paper(authors: Recipe) -> Recipe:
         strategy=strategy,
         points_per_step=2_000,
         cloud_noise=0.0,
+        fresh_clouds=True,
         notes=tuple(notes),
     )
 
@@ -215,7 +217,15 @@ def _paper(authors: Recipe) -> Recipe:
 _SHARED = frozenset(
     {
         *("network", "variant", "field", "tau", "strategy", "points_per_step", "pool_size", "cloud_size", "cloud_pool"),
-        *("cloud_noise", "batch_size", "learning_rate", "code_learning_rate", "loss_reduction", "code_std"),
+        *(
+            "fresh_clouds",
+            "cloud_noise",
+            "batch_size",
+            "learning_rate",
+            "code_learning_rate",
+            "loss_reduction",
+            "code_std",
+        ),
         *("code_penalty", "code_regularization", "code_warmup_epochs", "curriculum"),
     }
 )
@@ -255,8 +265,8 @@ _IFNET: dict[str, Any] = {
     "epochs": 1_500,
     "learning_rate": 1e-4,
     "loss_reduction": "sum",
+    "fresh_clouds": False,
     "notes": (
-        "The authors keep one cloud a shape; here a new one is drawn for each step.",
         "Sigmas 0.1 and 0.01 and batches of 6 are those of the authors' instructions; their code's defaults are 0.15, "
         "0.015 and 30.",
     ),
@@ -326,9 +336,9 @@ _NDF: dict[str, Any] = {
     "epochs": 1_500,
     "learning_rate": 1e-6,
     "loss_reduction": "sum",
+    "fresh_clouds": False,
     "notes": (
-        "The authors keep one cloud a shape; here a new one is drawn for each step.",
-        "They store 100,000 points of each sigma; here the pool has the shares of a step.",
+        "The authors store 100,000 points of each sigma; here the pool has the shares of a step.",
         "The last layer's bias starts at 0.1, so that the final ReLU is not dead; NDF(output_bias=None) is theirs.",
     ),
 }
