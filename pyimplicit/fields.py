@@ -254,8 +254,8 @@ def implicit_function(name: str, tau: float | None = None) -> ImplicitFunction:
         ValueError: An unknown name, or a tau for a function that has none.
 
     Example:
-        >>> implicit_function("tsdf", tau=0.05)
-        TSDF(tau=0.05)
+        >>> implicit_function("udf", tau=0.05)
+        UDF(tau=0.05)
     """
     check_choice("name", name, NAMES)
     if name == "tsdf":
