@@ -14,14 +14,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pyimplicit import ops
 from pyimplicit.checks import check_choice, check_count
 from pyimplicit.networks.base import Code, Network
 from pyimplicit.networks.layers import ResnetBlockFC, pointwise
+from pyimplicit.ops.farthest import AUTHORS_SKIP
 
 # variant: (points kept by the first reduction, width and neighbours before the second one)
 VARIANTS = {"300": (200, 256, 16), "3000": (500, 120, 10)}
-# The authors' kernel never chooses points whose squared norm is at most this, but for the first one of a cloud.
-NEAR_ORIGIN = 1e-3
 
 
 class AIRNet(Network):
@@ -168,11 +168,11 @@ class _Encoder(nn.Module):
         clouds: Tensor,  # [B, N, 3]
     ) -> tuple[Tensor, Tensor, Tensor]:  # [B, H], [B, A, 3], [B, A, H]
         points = clouds
-        features = self.transformer_begin(points, None, nearest(points, points, self.first_neighbours))  # [B, N, F]
+        features = self.transformer_begin(points, None, _nearest(points, points, self.first_neighbours))  # [B, N, F]
         for level in range(2):
             points, features = self.transition_downs[level](points, features)
             features = self.elementwise_extras[level](features)
-            among = nearest(points, points, self.neighbours)
+            among = _nearest(points, points, self.neighbours)
             features = self.transformer_downs[level](points, features, among)
             if level == 0 and self.fc1 is not None:
                 features = self.fc1(features)
@@ -201,10 +201,10 @@ class _Transformer(nn.Module):
         features: Tensor | None,  # [B, N, C]; None where only positions are known, and the w_* are not used
         neighbours: Tensor | None,  # [B, N, K]; None for all points
     ) -> Tensor:  # [B, N, C]
-        position = self.fc_delta(points[:, :, None] - take(points, neighbours))  # [B, N, K, C]
+        position = self.fc_delta(points[:, :, None] - _take(points, neighbours))  # [B, N, K, C]
         if features is None:
             return _normalise(self.bn, _attend(self.fc_gamma(position), position))
-        keys, values = (take(weight(features), neighbours) for weight in (self.w_ks, self.w_vs))
+        keys, values = (_take(weight(features), neighbours) for weight in (self.w_ks, self.w_vs))
         weights = self.fc_gamma(self.w_qs(features)[:, :, None] - keys + position)
         return _normalise(self.bn, features + _attend(weights, values + position))
 
@@ -247,19 +247,20 @@ class _SetAbstraction(nn.Module):
         points: Tensor,  # [B, N, 3]
         features: Tensor,  # [B, N, C]
     ) -> tuple[Tensor, Tensor]:  # [B, M, 3], [B, M, C]
-        chosen = farthest_points(points, self.count, self.skip_near_origin)  # [B, M]
-        centres = take(points, chosen[..., None])[:, :, 0]  # [B, M, 3]
-        own = take(features, chosen[..., None])[:, :, 0]  # [B, M, C]
-        among = nearest(centres, points, self.neighbours)  # [B, M, K]
-        position = self.fc_delta1(take(points, among) - centres[:, :, None])  # [B, M, K, C]
+        skip = AUTHORS_SKIP if self.skip_near_origin else None
+        chosen = ops.farthest_points(points, self.count, skip_squared_length=skip)  # [B, M]
+        centres = _take(points, chosen[..., None])[:, :, 0]  # [B, M, 3]
+        own = _take(features, chosen[..., None])[:, :, 0]  # [B, M, C]
+        among = _nearest(centres, points, self.neighbours)  # [B, M, K]
+        position = self.fc_delta1(_take(points, among) - centres[:, :, None])  # [B, M, K, C]
 
-        keys, values = (take(weight(features), among) for weight in (self.w_ks, self.w_vs))
+        keys, values = (_take(weight(features), among) for weight in (self.w_ks, self.w_vs))
         weights = self.fc_gamma1(self.w_qs(own)[:, :, None] - keys + position)
         first = _attend(weights, values + position)
         hidden = F.relu(_normalise(self.bn1, pointwise(self.conv1, first)))
         first = _normalise(self.bnorm0, first + pointwise(self.conv2, hidden))
 
-        keys, values = (take(weight(features), among) for weight in (self.w_ks2, self.w_vs2))
+        keys, values = (_take(weight(features), among) for weight in (self.w_ks2, self.w_vs2))
         weights = self.fc_gamma2(self.w_qs2(first)[:, :, None] - keys + position)
         second = _attend(weights, values + position)
         both = _normalise(self.bnorm1, first + second)
@@ -322,11 +323,11 @@ class _CrossAttention(nn.Module):
         anchors: Tensor,  # [B, A, 3]
         features: Tensor,  # [B, A, H]
     ) -> Tensor:  # [B, T, S]
-        near = nearest(points, anchors, self.neighbours)  # [B, T, K]
-        position = self.fc_delta(points[:, :, None] - take(anchors, near))  # [B, T, K, S]
+        near = _nearest(points, anchors, self.neighbours)  # [B, T, K]
+        position = self.fc_delta(points[:, :, None] - _take(anchors, near))  # [B, T, K, S]
         query = self.w_qs(shared)  # [B, S]
-        weights = self.fc_gamma(take(query[:, None] - self.w_ks(features), near) + position)
-        values = take(self.w_vs(features), near) + position
+        weights = self.fc_gamma(_take(query[:, None] - self.w_ks(features), near) + position)
+        values = _take(self.w_vs(features), near) + position
         # The global code lies nowhere, so its weight and value are the same for all points of a shape.
         global_weight = self.fc_gamma(query - self.w_k_global(shared))[:, None, None]  # [B, 1, 1, S]
         global_value = self.w_v_global(shared)[:, None]  # [B, 1, S]
@@ -351,7 +352,7 @@ def _normalise(norm: nn.BatchNorm1d, features: Tensor) -> Tensor:
     return norm(features.flatten(0, 1)).view_as(features)  # type: ignore[no-any-return]
 
 
-def take(
+def _take(
     rows: Tensor,  # [B, N, C]
     indices: Tensor | None,  # [B, M, K], or None for all N rows for every one of N
 ) -> Tensor:  # [B, M, K, C] or [B, 1, N, C]
@@ -363,34 +364,9 @@ def take(
     return gathered
 
 
-@torch.no_grad()
-def nearest(
+def _nearest(
     queries: Tensor,  # [B, M, 3]
     points: Tensor,  # [B, N, 3]
     count: int,
 ) -> Tensor:  # [B, M, min(count, N)]
-    """Return the indices of the points nearest to each query, nearest first."""
-    distance = torch.cdist(queries, points, compute_mode="donot_use_mm_for_euclid_dist")
-    return distance.topk(min(count, points.shape[1]), dim=2, largest=False).indices
-
-
-@torch.no_grad()
-def farthest_points(
-    points: Tensor,  # [B, N, 3]
-    count: int,
-    skip_near_origin: bool,
-) -> Tensor:  # [B, count]
-    """Return the indices of points chosen one after another, each the farthest from those before it.
-
-    The first is point 0; of several equally far the first one counts.
-    """
-    x, y, z = points.unbind(2)
-    skipped = x * x + y * y + z * z <= NEAR_ORIGIN if skip_near_origin else None
-    distance = points.new_full(points.shape[:2], 1e10)  # squared, to the nearest chosen one
-    chosen = torch.zeros(points.shape[0], count, dtype=torch.int64, device=points.device)
-    for index in range(1, count):
-        last = points.gather(1, chosen[:, index - 1, None, None].expand(-1, -1, 3))
-        dx, dy, dz = (points - last).unbind(2)
-        distance = torch.minimum(distance, dx * dx + dy * dy + dz * dz)
-        chosen[:, index] = (distance if skipped is None else distance.masked_fill(skipped, -1)).argmax(1)
-    return chosen
+    return ops.nearest_neighbours(queries, points, min(count, points.shape[1]))

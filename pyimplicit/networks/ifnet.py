@@ -8,7 +8,6 @@ zero padding here, and `align_corners=True`.
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
 
 import torch
@@ -96,7 +95,7 @@ class FeatureGrids(Network):
         if isinstance(clouds, Tensor) and clouds.dim() == 4:
             grid = check_tensor("clouds", clouds, ("B", *[resolution] * 3), (self.dtype,), self.device)
         else:
-            grid = voxelise(self._check_clouds(clouds), resolution)
+            grid = ops.voxelise(self._check_clouds(clouds), resolution)
         batch = grid.shape[0]
         if self.training and batch * (resolution >> (self.levels - 1)) ** 3 < 2:
             raise ValueError(
@@ -199,21 +198,6 @@ class IFNet(FeatureGrids):
         super().__init__(config, variant, levels=levels, padding_mode=padding_mode, with_coordinates=with_coordinates)
 
 
-def voxelise(
-    clouds: Tensor,  # [B, N, 3]
-    resolution: int,
-) -> Tensor:  # [B, R, R, R]
-    """Set the node nearest to each point to 1; nodes are `resolution` a side, the outermost on the cube's faces."""
-    # in double: where a point is half-way between two nodes is then decided as by a search for the nearest one
-    node = ((clouds.detach().double() + 0.5) * (resolution - 1)).round_().long().clamp_(0, resolution - 1)
-    x, y, z = node.unbind(2)
-    batch = torch.arange(len(clouds), device=clouds.device)[:, None]
-    flat = ((batch * resolution + x) * resolution + y) * resolution + z
-    grid = clouds.new_zeros(len(clouds), resolution, resolution, resolution)
-    grid.view(-1)[flat.flatten()] = 1
-    return grid
-
-
 def _convolve(layer: nn.Module, grids: Tensor) -> Tensor:
     """Apply a convolution with channels last, as the gather reads them; a quarter less time for both on a CPU."""
     assert isinstance(layer, nn.Conv3d)
@@ -221,8 +205,7 @@ def _convolve(layer: nn.Module, grids: Tensor) -> Tensor:
     return F.conv3d(grids, weight, layer.bias, padding=layer.padding)
 
 
-@lru_cache(maxsize=8)
 def _displacements(distance: float, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Return the point itself and its six neighbours: 0, -x, +x, -y, +y, -z, +z in the grid's coordinates, [7, 3]."""
-    axes = [[sign * distance * (axis == other) for other in range(3)] for axis in range(3) for sign in (-1, 1)]
-    return torch.tensor([[0.0] * 3, *axes], dtype=dtype, device=device)
+    steps = distance * torch.eye(3, dtype=dtype, device=device)
+    return F.pad(torch.stack([-steps, steps], 1).view(6, 3), (0, 0, 1, 0))

@@ -63,8 +63,9 @@ class ONet(Network):
             "decoder_blocks": check_count("decoder_blocks", decoder_blocks),
         }
         super().__init__(config, code_size=code_size)
-        self.encoder = _Encoder(code_size, hidden_size, encoder_blocks)
+        # In the authors' order: equal seeds give equal weights.
         self.decoder = _Decoder(code_size, decoder_size, decoder_blocks)
+        self.encoder = _Encoder(code_size, hidden_size, encoder_blocks)
 
     def encode(
         self,

@@ -1,4 +1,4 @@
-"""AIR-Net against a plain restatement with loops over points, and its choices of points against brute force."""
+"""AIR-Net against a plain restatement with loops over points."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pyimplicit import networks
-from pyimplicit.networks.airnet import farthest_points, nearest
 from tests.networks.small import build, inputs
 
 State = dict[str, Tensor]
@@ -164,30 +163,6 @@ def test_against_the_plain_restatement(case: str, training: bool) -> None:
             assert value.item() == int(training)
         else:
             torch.testing.assert_close(value, state[key])
-
-
-@pytest.mark.parametrize("skip", [False, True])
-@pytest.mark.parametrize("scale", [1.0, 0.1])  # at 0.1 most points are near the origin, where some are skipped
-def test_farthest_points_against_loops(skip: bool, scale: float) -> None:
-    clouds = scale * (torch.rand(3, 40, 3, generator=torch.Generator().manual_seed(5)) - 0.5)
-    clouds[1] = clouds[1, torch.randint(20, (40,), generator=torch.Generator().manual_seed(6))]  # duplicates
-    expected = [farthest_by_loops(cloud, 12, skip) for cloud in clouds]
-    assert farthest_points(clouds, 12, skip).tolist() == expected
-
-
-def test_a_cloud_of_skipped_points_falls_back_on_the_first() -> None:
-    clouds = 0.01 * torch.rand(1, 9, 3, generator=torch.Generator().manual_seed(0))
-    assert farthest_points(clouds, 4, True).tolist() == [[0, 0, 0, 0]]
-    assert len(set(farthest_points(clouds, 4, False)[0].tolist())) == 4
-
-
-def test_nearest_against_sorting() -> None:
-    generator = torch.Generator().manual_seed(1)
-    queries, points = torch.rand(2, 7, 3, generator=generator), torch.rand(2, 30, 3, generator=generator)
-    for b in range(2):
-        for i in range(7):
-            assert torch.equal(nearest(queries, points, 5)[b, i], order_by_distance(queries[b, i], points[b], 5))
-    assert nearest(queries, points, 99).shape == (2, 7, 30)
 
 
 def test_duplicates_in_a_cloud_change_nothing_but_the_pooling_in_training() -> None:

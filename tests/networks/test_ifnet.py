@@ -1,16 +1,14 @@
-"""IF-Net and NDF against a plain restatement on [B, C, T] features and torch's own gather; voxelisation by a tree."""
+"""IF-Net and NDF against a plain restatement on [B, C, T] features and torch's own gather."""
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from scipy.spatial import KDTree
 from torch import Tensor
 
-from pyimplicit import networks
-from pyimplicit.networks.ifnet import LEVELS, voxelise
+from pyimplicit import networks, ops
+from pyimplicit.networks.ifnet import LEVELS
 from tests.networks.small import build, inputs
 
 State = dict[str, Tensor]
@@ -54,7 +52,7 @@ def test_against_the_plain_restatement(case: str, levels: int, padding_mode: str
     state = {key: value.clone() for key, value in network.state_dict().items()}
     points, clouds = inputs(network, 2, 50)
     points = 1.2 * points  # some outside
-    grids = encode(state, voxelise(clouds, network.config["resolution"]), levels, training)
+    grids = encode(state, ops.voxelise(clouds, network.config["resolution"]), levels, training)
     code = network.encode(clouds)
     assert isinstance(code, dict)
     for ours, theirs in zip(code.values(), grids, strict=True):
@@ -72,27 +70,16 @@ def test_corners_may_be_faces_of_cells() -> None:
     network = build("points", dtype=torch.float64, align_corners=False).eval()
     state = dict(network.state_dict())
     points, clouds = inputs(network, 2, 30)
-    grids = encode(state, voxelise(clouds, 16), 5, training=False)
+    grids = encode(state, ops.voxelise(clouds, 16), 5, training=False)
     torch.testing.assert_close(network(points, clouds), decode(state, points, grids, "border", align_corners=False))
-
-
-@pytest.mark.parametrize("resolution", [16, 17, 32])
-def test_voxels_are_the_nodes_nearest_to_the_points(resolution: int) -> None:
-    clouds = 1.3 * (torch.rand(2, 200, 3, generator=torch.Generator().manual_seed(0)) - 0.5)  # some outside
-    axis = np.linspace(-0.5, 0.5, resolution)
-    tree = KDTree(np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), -1).reshape(-1, 3))
-    for cloud, grid in zip(clouds, voxelise(clouds, resolution), strict=True):
-        expected = np.zeros(resolution**3, dtype=np.float32)
-        expected[tree.query(cloud.double().numpy())[1]] = 1
-        assert torch.equal(grid, torch.tensor(expected).view(resolution, resolution, resolution))
 
 
 def test_a_voxel_grid_is_as_good_as_the_cloud_it_came_from() -> None:
     network = build("128vox").eval()
     points, clouds = inputs(network, 2, 20)
-    assert torch.equal(network(points, clouds), network(points, voxelise(clouds, 18)))
+    assert torch.equal(network(points, clouds), network(points, ops.voxelise(clouds, 18)))
     with pytest.raises(ValueError, match=r"clouds: expected shape \[B, 18, 18, 18\], got \[2, 16, 16, 16\]"):
-        network.encode(voxelise(clouds, 16))
+        network.encode(ops.voxelise(clouds, 16))
 
 
 def test_one_cell_cannot_be_normalised_in_training() -> None:

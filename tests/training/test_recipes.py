@@ -125,7 +125,7 @@ def test_wrong_recipes_are_named(tmp_path: Path) -> None:
         recipe("airnet", variant="30")
     with pytest.raises(ConfigError, match="momentum: no such field"):
         Recipe.from_dict({**recipe("onet").to_dict(), "momentum": 0.9})
-    with pytest.raises(ConfigError, match="recipe: .*missing"):
+    with pytest.raises(ConfigError, match=r"recipe: .*missing"):
         Recipe.from_dict({"network": "onet"})
     (tmp_path / "list.json").write_text("[]")
     with pytest.raises(ConfigError, match="expected the fields of a recipe, got list"):
