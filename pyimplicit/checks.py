@@ -95,6 +95,15 @@ def check_count(name: str, value: object, minimum: int = 1) -> int:
     return int(value)
 
 
+def check_number(name: str, value: object) -> float:
+    """Return `value` as a float if it is a finite number, else raise."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
+    if not math.isfinite(value):
+        raise ValueError(f"{name}: expected a finite number, got {value}")
+    return float(value)
+
+
 def check_positive(name: str, value: object) -> float:
     """Return `value` as a float if it is a finite number above 0, else raise."""
     if isinstance(value, bool) or not isinstance(value, Real):

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pyimplicit.checks import check_choice, check_positive, check_tensor
+from pyimplicit.checks import check_between, check_choice, check_positive, check_tensor
 from pyimplicit.geometry.mesh import LONGEST_SIDE
 
 Bounds = tuple[tuple[float, float, float], tuple[float, float, float]]
@@ -136,21 +136,39 @@ class Occ(ImplicitFunction):
 
 @dataclass(frozen=True)
 class SDF(ImplicitFunction):
-    """Signed distance in mesh units, negative inside; L1 loss.
+    """Signed distance in mesh units, negative inside; L1 loss, which a curriculum may soften and weight.
+
+    Args:
+        tolerance: Errors up to this cost nothing, and larger ones only what exceeds it; mesh units, at least 0.
+        hard_weight: A point whose prediction has the wrong sign, or the right one but too small a magnitude, counts
+            1 + `hard_weight` times, one whose magnitude is too large 1 - `hard_weight` times; from 0 to 1.
+
+    Raises:
+        TypeError, ValueError: An argument of a wrong type or out of range.
+
+    Source:
+        Duan et al., "Curriculum DeepSDF", section 3.1 (surface accuracy) and 3.2 (sample difficulty).
 
     Example:
         >>> SDF().loss(torch.tensor([0.1, 0.2]), torch.tensor([0.0, 0.0]))
         tensor(0.1500)
+        >>> SDF(tolerance=0.05, hard_weight=0.5).loss(torch.tensor([0.0, 0.3]), torch.tensor([0.1, 0.2]))
+        tensor(0.0500)
     """
 
+    tolerance: float = 0.0
+    hard_weight: float = 0.0
     name: ClassVar[str] = "sdf"
+
+    def __post_init__(self) -> None:
+        _check_curriculum(self.tolerance, self.hard_weight)
 
     def target(self, signed_distance: Tensor) -> Tensor:
         """Return the signed distance unchanged."""
         return signed_distance
 
     def _point_loss(self, prediction: Tensor, target: Tensor) -> Tensor:
-        return (prediction - target).abs()
+        return _signed_loss(prediction, target, self.tolerance, self.hard_weight)
 
 
 @dataclass(frozen=True)
@@ -161,6 +179,8 @@ class TSDF(ImplicitFunction):
 
     Args:
         tau: Truncation distance in mesh units, above 0.
+        tolerance: As of `SDF`.
+        hard_weight: As of `SDF`, with both sides clamped before.
 
     Source:
         Park et al., "DeepSDF: Learning Continuous Signed Distance Functions for Shape Representation", section 3.
@@ -171,17 +191,20 @@ class TSDF(ImplicitFunction):
     """
 
     tau: float = 0.1
+    tolerance: float = 0.0
+    hard_weight: float = 0.0
     name: ClassVar[str] = "tsdf"
 
     def __post_init__(self) -> None:
         check_positive("tau", self.tau)
+        _check_curriculum(self.tolerance, self.hard_weight)
 
     def target(self, signed_distance: Tensor) -> Tensor:
         """Return the signed distance clamped to [-tau, tau]."""
         return signed_distance.clamp(-self.tau, self.tau)
 
     def _point_loss(self, prediction: Tensor, target: Tensor) -> Tensor:
-        return (self.target(prediction) - self.target(target)).abs()
+        return _signed_loss(self.target(prediction), self.target(target), self.tolerance, self.hard_weight)
 
 
 @dataclass(frozen=True)
@@ -231,8 +254,8 @@ def implicit_function(name: str, tau: float | None = None) -> ImplicitFunction:
         ValueError: An unknown name, or a tau for a function that has none.
 
     Example:
-        >>> implicit_function("tsdf", tau=0.05)
-        TSDF(tau=0.05)
+        >>> implicit_function("udf", tau=0.05)
+        UDF(tau=0.05)
     """
     check_choice("name", name, NAMES)
     if name == "tsdf":
@@ -322,7 +345,7 @@ def network_field(
         network: Anything with `decode(points [1, N, 3], code) -> values [1, N]`.
         code: The code of one shape: [code_size] or [1, ...], or a dict of tensors [1, ...], on the network's device.
         kind: What the network was trained for. None stands for the default of its type: "occ" for encoder networks,
-            "sdf" for auto-decoders. A name stands for that function with its default arguments.
+            "sdf" for auto-decoders, "udf" for NDF. A name stands for that function with its default arguments.
         bounds: Lowest and highest corner of the box the shape lies in, in mesh units.
 
     Returns:
@@ -361,6 +384,8 @@ def network_field(
             values: Tensor = decode(points[None].to(dtype or points.dtype), one_code)  # [1, N]
         return values.reshape(values.shape[1:]) if values.shape[:1] == (1,) else values
 
+    if kind is None and getattr(network, "name", None) == "ndf":
+        kind = UDF()
     if kind is None:
         kind = SDF() if getattr(network, "kind", None) == "auto_decoder" else Occ()
     return Field(decode_points, _resolve(kind), bounds=bounds, device=device)
@@ -432,6 +457,21 @@ def check_bounds(bounds: Bounds | Sequence[Sequence[float]] | Tensor) -> Bounds:
         raise ValueError(f"bounds: expected a finite lowest and a higher highest corner, [2, 3], got {bounds!r}")
     low, high = box.tolist()
     return (low[0], low[1], low[2]), (high[0], high[1], high[2])
+
+
+def _signed_loss(prediction: Tensor, target: Tensor, tolerance: float, hard_weight: float) -> Tensor:
+    error = (prediction - target).abs()
+    if tolerance:
+        error = (error - tolerance).clamp(min=0)
+    if hard_weight:
+        error = error * (1 + hard_weight * target.sign() * (target - prediction).sign())
+    return error
+
+
+def _check_curriculum(tolerance: float, hard_weight: float) -> None:
+    check_between("tolerance", tolerance, 0, math.inf)
+    if check_between("hard_weight", hard_weight, 0, math.inf) > 1:
+        raise ValueError(f"hard_weight: expected at most 1, as losses would be negative above, got {hard_weight}")
 
 
 def _resolve(kind: ImplicitFunction | str) -> ImplicitFunction:

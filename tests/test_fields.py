@@ -189,6 +189,8 @@ def test_network_field_default_kind():
     network.kind = "auto_decoder"
     assert network_field(network, torch.ones(3)).kind == SDF()
     assert network_field(network, torch.ones(3), kind=TSDF(0.05)).kind == TSDF(0.05)
+    network.kind, network.name = "encoder", "ndf"
+    assert network_field(network, torch.ones(3)).kind == UDF()
 
 
 def test_surface_field_gives_what_a_perfect_network_would():

@@ -236,12 +236,14 @@ def _study_config(arguments: Namespace) -> Any:
 def _train_config(arguments: Namespace) -> Any:
     """Training settings: the preset, the file over it, the arguments over both."""
     from pyimplicit.study.settings import read_settings
-    from pyimplicit.training import TrainConfig, preset
+    from pyimplicit.training import PAPER_DEFAULTS, TrainConfig, preset
 
     values = read_settings(arguments.config) if arguments.config else {}
     network = arguments.network or values.get("network")
     if network is None:
-        raise UsageError("argument --network: expected onet, convonet or deepsdf; see pyimplicit train --help")
+        raise UsageError(
+            f"argument --network: expected one of {', '.join(PAPER_DEFAULTS)}; see pyimplicit train --help"
+        )
     base = preset(network, arguments.scale).to_dict()
     keys = ("network", "variant", "field", "strategy", "steps", "seed", "device")
     given = {key: getattr(arguments, key) for key in keys if getattr(arguments, key) is not None}

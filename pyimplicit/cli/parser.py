@@ -101,7 +101,7 @@ def _sample(commands: Any) -> None:
 def _train(commands: Any) -> None:
     train = _add(commands, "train", "train", "Train a network, or go on with a run that was interrupted.")
     train.add_argument("--config", help="YAML or JSON file of training settings")
-    train.add_argument("--network", help="onet, convonet or deepsdf")
+    train.add_argument("--network", help="onet, convonet, ifnet, airnet, deepsdf, curriculum_deepsdf or ndf")
     train.add_argument("--variant", help="variant of the network")
     train.add_argument("--field", help="occ, sdf, tsdf or udf; what the network was published with by default")
     train.add_argument("--strategy", help=f"{STRATEGY_HELP}; what the network was published with by default")

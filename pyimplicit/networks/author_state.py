@@ -14,7 +14,7 @@ from pyimplicit.networks.states import compare_states
 
 # Where the authors' training scripts put the weights in a checkpoint, beside the optimiser's state and counters.
 WEIGHTS = ("model", "model_state_dict")
-PARTS = {"encoder_state_dict": "encoder.", "decoder_state_dict": "decoder."}
+PARTS = tuple({f"encoder{ending}": "encoder.", f"decoder{ending}": "decoder."} for ending in ("_state_dict", ""))
 CODES = "codes"
 
 
@@ -22,9 +22,10 @@ def load_author_state(network: Network, state_dict: Mapping[str, Any]) -> None:
     """Copy the weights of a checkpoint of the original authors into `network`.
 
     Accepted are a state_dict or a whole checkpoint that holds one (under "model", "model_state_dict", or split in
-    "encoder_state_dict" and "decoder_state_dict"), with or without the `module.` prefix of DataParallel. For DeepSDF
-    also with or without the prefix `decoder.`, and with either naming of weight normalisation; a latent table beside
-    the weights is not part of the network, see `author_codes`.
+    "encoder_state_dict" and "decoder_state_dict"), with or without the `module.` prefix of DataParallel. Where encoder
+    and decoder come from two files, pass {"encoder": ..., "decoder": ...}. For DeepSDF and Curriculum-DeepSDF also with
+    or without the prefix `decoder.`, and with either naming of weight normalisation; a latent table beside the weights
+    is not part of the network, see `author_codes`.
 
     This package never unpickles. Read a `.pth` or `.pt` file with `torch.load(path, weights_only=True)`, once, and
     keep the network with `save_network`.
@@ -98,12 +99,13 @@ def _unwrap(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     for key in WEIGHTS:
         if isinstance(checkpoint.get(key), Mapping):
             state = _without_module(checkpoint[key])
-    if state is None and all(isinstance(checkpoint.get(key), Mapping) for key in PARTS):
-        state = {
-            prefix + key: value
-            for part, prefix in PARTS.items()
-            for key, value in _without_module(checkpoint[part]).items()
-        }
+    for parts in PARTS:
+        if state is None and all(isinstance(checkpoint.get(part), Mapping) for part in parts):
+            state = {
+                prefix + key: value
+                for part, prefix in parts.items()
+                for key, value in _without_module(checkpoint[part]).items()
+            }
     return _without_module(checkpoint) if state is None else state
 
 

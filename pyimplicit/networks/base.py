@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -104,3 +105,13 @@ class Network(nn.Module):
 
     def _check_code(self, code: Code, batch: int, *shape: int) -> Tensor:
         return check_tensor("code", code, (batch, *shape), (self.dtype,), self.device)
+
+    def _check_parts(self, code: Code, batch: int, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
+        """Return the tensors of a code that is a dict, each of its shape after the batch axis."""
+        if not isinstance(code, dict):
+            raise TypeError(f"code: expected a dict of {', '.join(shapes)}, got {type(code).__name__}")
+        if set(code) != set(shapes):
+            raise ValueError(f"code: expected {', '.join(shapes)}, got {', '.join(map(str, code)) or 'nothing'}")
+        for name, shape in shapes.items():
+            check_tensor(f"code[{name!r}]", code[name], (batch, *shape), (self.dtype,), self.device)
+        return code

@@ -84,15 +84,28 @@ class DeepSDF(Network):
         code: Code,  # [B, code_size]
     ) -> Tensor:  # [B, T]
         """Return the signed distances [B, T] of the points, negative inside; see `Network.decode`."""
+        return self._decode(points, code, self.hidden_layers)
+
+    def _decode(
+        self,
+        points: Tensor,  # [B, T, 3]
+        code: Code,  # [B, code_size]
+        layers: int,
+        bypass: float = 0.0,
+    ) -> Tensor:  # [B, T]
+        """Decode with the first `layers` hidden layers, of the last of which a share `bypass` is its input."""
         self._check_points(points)
         code = self._check_code(code, points.shape[0], self.config["code_size"])
         hidden = points.new_empty(*points.shape[:2], 0)
-        for index in range(self.hidden_layers):
+        for index in range(layers):
             layer = self.get_submodule(f"lin{index}")
+            before = hidden
             if index == 0 or index == self.skip_layer:
                 hidden = _linear_of_code(layer, hidden, points, code)
             else:
                 hidden = layer(hidden)
+            if bypass and index + 1 == layers:
+                hidden = before * bypass + hidden * (1 - bypass)
             hidden = F.dropout(F.relu(hidden), self.dropout, self.training)
         return torch.tanh(self.get_submodule(f"lin{self.hidden_layers}")(hidden)).squeeze(2)
 

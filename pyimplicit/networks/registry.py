@@ -6,21 +6,27 @@ import inspect
 from typing import Any
 
 from pyimplicit.errors import ConfigError
+from pyimplicit.networks.airnet import AIRNet
 from pyimplicit.networks.base import Network
 from pyimplicit.networks.convonet import ConvONet
+from pyimplicit.networks.curriculum_deepsdf import CurriculumDeepSDF
 from pyimplicit.networks.deepsdf import DeepSDF
+from pyimplicit.networks.ifnet import IFNet
+from pyimplicit.networks.ndf import NDF
 from pyimplicit.networks.onet import ONet
 
-NETWORKS: dict[str, type[Network]] = {network.name: network for network in (ONet, ConvONet, DeepSDF)}
+NETWORKS: dict[str, type[Network]] = {
+    network.name: network for network in (ONet, ConvONet, IFNet, AIRNet, DeepSDF, CurriculumDeepSDF, NDF)
+}
 
 
 def create(name: str, variant: str | None = None, **config: Any) -> Network:
     """Build a network with fresh weights, drawn from torch's global generator.
 
     Args:
-        name: One of `NETWORKS`: "onet", "convonet", "deepsdf".
-        variant: The version of a network that has several ("3plane", "1plane", "grid32", "grid64" for "convonet");
-            its main one if None.
+        name: One of `NETWORKS`: "onet", "convonet", "ifnet", "airnet", "deepsdf", "curriculum_deepsdf", "ndf".
+        variant: The version of a network that has several ("3plane", "1plane", "grid32", "grid64" for "convonet";
+            "points", "128vox", "svr" for "ifnet"; "300", "3000" for "airnet"); its main one, the first, if None.
         config: Constructor arguments that differ from the authors' values.
 
     Returns:

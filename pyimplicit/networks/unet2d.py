@@ -61,12 +61,16 @@ class _ConvPair(nn.Module):
         return F.relu(self.conv2(F.relu(self.conv1(maps))))
 
 
-class _Up(_ConvPair):
+class _Up(nn.Module):
     """Double the resolution, halve the channels; the upsampled map comes before the skip."""
 
     def __init__(self, channels: int) -> None:
-        super().__init__(channels, channels // 2)
+        super().__init__()
+        # In the authors' order: equal seeds give equal weights.
         self.upconv = nn.ConvTranspose2d(channels, channels // 2, 2, stride=2)
+        self.conv1 = nn.Conv2d(channels, channels // 2, 3, padding=1)
+        self.conv2 = nn.Conv2d(channels // 2, channels // 2, 3, padding=1)
 
-    def forward(self, maps: Tensor, skip: Tensor) -> Tensor:  # type: ignore[override]
-        return super().forward(torch.cat([self.upconv(maps), skip], 1))
+    def forward(self, maps: Tensor, skip: Tensor) -> Tensor:
+        maps = torch.cat([self.upconv(maps), skip], 1)
+        return F.relu(self.conv2(F.relu(self.conv1(maps))))

@@ -5,7 +5,7 @@ from pyimplicit.sampling.by_distance import Exponential, Linear
 from pyimplicit.sampling.mask import DistanceMask
 from pyimplicit.sampling.queries import QuerySet, sample_queries, sample_query_batch
 from pyimplicit.sampling.rows import Strategy
-from pyimplicit.sampling.sources import Component, Mixture, SurfaceNoise, Uniform
+from pyimplicit.sampling.sources import Component, Mixture, SurfaceNoise, Uniform, UniformBox
 from pyimplicit.sampling.strategies import RELATED_STRATEGIES, STRATEGIES, resolve_strategy
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "Strategy",
     "SurfaceNoise",
     "Uniform",
+    "UniformBox",
     "resolve_strategy",
     "sample_queries",
     "sample_query_batch",

@@ -22,6 +22,24 @@ class Uniform(DrawsOneRow):
 
 
 @dataclass(frozen=True)
+class UniformBox(DrawsOneRow):
+    """Uniform in a cube of another size than the query space: [-half_edge, half_edge]^3.
+
+    Args:
+        half_edge: Mesh units, above 0.
+    """
+
+    half_edge: float
+
+    def __post_init__(self) -> None:
+        check_positive("half_edge", self.half_edge)
+
+    def draw_rows(self, rows: Rows, count: int) -> Drawn:
+        """Draw points [B, count, 3]."""
+        return _draw([PointSource(count, None, rows.purpose)], rows, self.half_edge)
+
+
+@dataclass(frozen=True)
 class SurfaceNoise(DrawsOneRow):
     """Area-uniform points of the surface plus isotropic Gaussian noise; they may leave the cube.
 
@@ -116,7 +134,7 @@ class Mixture(DrawsOneRow):
         return Drawn.join(parts, rows)
 
 
-def _draw(sources: list[PointSource], rows: Rows) -> Drawn:
+def _draw(sources: list[PointSource], rows: Rows, half_edge: float = CUBE) -> Drawn:
     surfaces = rows.surfaces
-    points, _ = ops.query_points(surfaces.table, surfaces.areas, rows.shapes, rows.streams, sources, CUBE)
+    points, _ = ops.query_points(surfaces.table, surfaces.areas, rows.shapes, rows.streams, sources, half_edge)
     return Drawn(points)

@@ -31,11 +31,14 @@ RUN_FORMAT = 1
 # The fields a surface can be extracted from by marching cubes; an unsigned distance has no sign change to find.
 FIELDS = ("occ", "sdf", "tsdf")
 
-# The variants of each network, the default first.
+# The variants of each network, the default first. NDF is left out: its field has no surface for marching cubes.
 VARIANTS: dict[str, tuple[str | None, ...]] = {
     "onet": (None,),
     "convonet": ("3plane", "1plane", "grid32", "grid64"),
+    "ifnet": ("points", "128vox", "svr"),
+    "airnet": ("300", "3000"),
     "deepsdf": (None,),
+    "curriculum_deepsdf": (None,),
 }
 
 # The order of the paper's spectrum from uniform to surface, without the three hybrids that Figure 7 also leaves out.
@@ -328,7 +331,14 @@ def split_network(entry: str) -> tuple[str, str | None]:
     return name, variant
 
 
-_LABELS = {"onet": "ONet", "convonet": "ConvONet", "deepsdf": "DeepSDF"}
+_LABELS = {
+    "onet": "ONet",
+    "convonet": "ConvONet",
+    "ifnet": "IF-Net",
+    "airnet": "AIR-Net",
+    "deepsdf": "DeepSDF",
+    "curriculum_deepsdf": "Curriculum-DeepSDF",
+}
 
 
 def network_label(network: str, variant: str | None) -> str:

@@ -2,15 +2,19 @@
 
 from pyimplicit.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from pyimplicit.training.config import PAPER_DEFAULTS, TrainConfig
+from pyimplicit.training.curriculum import Curriculum
 from pyimplicit.training.inference import Reconstruction, observe_cloud, observe_points, reconstruct, reconstruct_shapes
 from pyimplicit.training.latent import CodeSearch, infer_codes
 from pyimplicit.training.loop import TrainResult, field_kind, load_trained, train
 from pyimplicit.training.presets import preset, search_preset
+from pyimplicit.training.recipes import Recipe, recipe
 
 __all__ = [
     "PAPER_DEFAULTS",
     "Checkpoint",
     "CodeSearch",
+    "Curriculum",
+    "Recipe",
     "Reconstruction",
     "TrainConfig",
     "TrainResult",
@@ -21,6 +25,7 @@ __all__ = [
     "observe_cloud",
     "observe_points",
     "preset",
+    "recipe",
     "reconstruct",
     "reconstruct_shapes",
     "save_checkpoint",

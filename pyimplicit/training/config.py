@@ -22,12 +22,21 @@ DEFAULT = "default"
 PAPER_DEFAULTS = {
     "onet": ("occ", "uniform"),
     "convonet": ("occ", "uniform"),
+    "ifnet": ("occ", "balanced_surface"),
+    "airnet": ("occ", "balanced_surface"),
     "deepsdf": ("sdf", "few_uniform_near_surface"),
+    "curriculum_deepsdf": ("sdf", "few_uniform_near_surface"),
+    # None of the paper's six; its authors' mixture.
+    "ndf": ("udf", "ndf_surface"),
 }
+
+#: Networks trained with the curriculum, unless `TrainConfig.curriculum` says otherwise.
+CURRICULUM_NETWORKS = ("curriculum_deepsdf",)
 
 FIELDS = ("occ", "sdf", "tsdf", "udf")
 SCHEDULES = ("constant", "step", "cosine")
 REDUCTIONS = ("mean", "sum")
+CODE_PENALTIES = ("norm", "square")
 
 #: Fields that say how a run is carried out, not what it computes; `TrainConfig.digest` leaves them out. Bitwise equal
 #: losses are promised for one device and one number of threads only.
@@ -49,9 +58,10 @@ class TrainConfig:
         True
     """
 
-    # Network to train: onet, convonet, deepsdf.
+    # Network to train: onet, convonet, ifnet, airnet, deepsdf, curriculum_deepsdf, ndf.
     network: str
-    # Variant of the network (convonet: 3plane, 1plane, grid32, grid64); None is the network's own default.
+    # Variant of the network (convonet: 3plane, 1plane, grid32, grid64; ifnet: points, 128vox, svr; airnet: 300, 3000);
+    # None is the network's own default.
     variant: str | None = None
     # Constructor arguments of the network, such as reduced widths; empty means the authors' network.
     network_config: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -70,6 +80,10 @@ class TrainConfig:
     cloud_size: int = 300
     # Surface points drawn per shape before training; each step takes its input cloud from them with replacement.
     cloud_pool: int = 16_384
+    # Whether an input cloud is drawn anew for each step. If not, each shape keeps one (IF-Net, NDF).
+    fresh_clouds: bool = True
+    # Standard deviation of the noise on the input clouds, along each axis, in mesh units (ONet, ConvONet: 0.005).
+    cloud_noise: float = 0.0
     # Shapes per step.
     batch_size: int = 16
     # Optimiser steps.
@@ -78,7 +92,13 @@ class TrainConfig:
     learning_rate: float = 1e-4
     # Adam learning rate of the codes (auto-decoders).
     code_learning_rate: float = 1e-3
-    # Weight of the mean norm of the codes in the loss (auto-decoders).
+    # Standard deviation of the first codes (auto-decoders); None is the authors': 0.1 for curriculum_deepsdf, else
+    # 1 / sqrt(code size).
+    code_std: float | None = None
+    # What is penalised of the codes (auto-decoders): norm, as DeepSDF's authors do, or the mean square of their
+    # entries, as Curriculum-DeepSDF's; "default" is what the network's authors do.
+    code_penalty: str = DEFAULT
+    # Weight of that penalty in the loss (auto-decoders).
     code_regularization: float = 1e-4
     # Epochs over which that weight rises from 0 to its full value (auto-decoders).
     code_warmup_epochs: int = 100
@@ -90,6 +110,11 @@ class TrainConfig:
     schedule_factor: float = 0.5
     # Reduction of the loss over a batch: mean over all points, or sum over points and mean over shapes.
     loss_reduction: str = "mean"
+    # Curriculum-DeepSDF's curriculum: depth for the network that has one, tolerance and weights for sdf and tsdf. None
+    # is on for curriculum_deepsdf and off for the others.
+    curriculum: bool | None = None
+    # Epochs of the authors' schedule that the whole training stands for: their first stage is the first tenth of it.
+    curriculum_epochs: int = 2_001
     # Seed of the weights, the pools and the batches.
     seed: int = 0
     # Steps between two checkpoints.
@@ -109,12 +134,19 @@ class TrainConfig:
         object.__setattr__(self, "network_config", dict(self.network_config))
         object.__setattr__(self, "field", field if self.field == DEFAULT else self.field)
         object.__setattr__(self, "strategy", _strategy_name(strategy if self.strategy == DEFAULT else self.strategy))
+        if self.code_penalty == DEFAULT:
+            object.__setattr__(self, "code_penalty", "square" if self.network in CURRICULUM_NETWORKS else "norm")
+        if self.curriculum is None:
+            object.__setattr__(self, "curriculum", self.network in CURRICULUM_NETWORKS)
+        if self.code_std is None and self.network in CURRICULUM_NETWORKS:
+            object.__setattr__(self, "code_std", 0.1)
         _check_name("field", self.field, FIELDS)
+        _check_name("code_penalty", self.code_penalty, CODE_PENALTIES)
         _check_name("schedule", self.schedule, SCHEDULES)
         _check_name("loss_reduction", self.loss_reduction, REDUCTIONS)
         for name in (
             *("points_per_step", "cloud_size", "cloud_pool", "batch_size", "steps", "schedule_interval"),
-            *("code_warmup_epochs", "save_every"),
+            *("code_warmup_epochs", "curriculum_epochs", "save_every"),
         ):
             _check_whole(name, getattr(self, name), minimum=1)
         _check_whole("pool_size", self.pool_size, minimum=0)
@@ -123,7 +155,23 @@ class TrainConfig:
             _check_whole("threads", self.threads, minimum=1)
         for name in ("learning_rate", "code_learning_rate", "schedule_factor"):
             _check_number(name, getattr(self, name), zero_allowed=False)
-        _check_number("code_regularization", self.code_regularization, zero_allowed=True)
+        for name in ("code_regularization", "cloud_noise"):
+            _check_number(name, getattr(self, name), zero_allowed=True)
+        if self.code_std is not None:
+            _check_number("code_std", self.code_std, zero_allowed=False)
+        if not isinstance(self.fresh_clouds, bool):
+            raise ConfigError(f"fresh_clouds: expected true or false, got {self.fresh_clouds!r}")
+        if not self.fresh_clouds and self.cloud_size > self.cloud_pool:
+            raise ConfigError(
+                f"fresh_clouds: false takes the first cloud_size = {self.cloud_size} points of a pool of cloud_pool = "
+                f"{self.cloud_pool}, which has fewer"
+            )
+        if not isinstance(self.curriculum, bool):
+            raise ConfigError(f"curriculum: expected true, false or None, got {self.curriculum!r}")
+        if self.curriculum and self.network not in CURRICULUM_NETWORKS and self.field not in ("sdf", "tsdf"):
+            raise ConfigError(
+                f"curriculum: {self.network} has none of its own, and the loss has one for sdf and tsdf only"
+            )
         if self.tau is not None:
             _check_number("tau", self.tau, zero_allowed=False)
             if self.field not in ("tsdf", "udf"):

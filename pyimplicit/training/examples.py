@@ -104,7 +104,12 @@ def draw_batch(data: TrainingSet, config: TrainConfig, step: int) -> Batch:
         signed_distance = data.signed_distance.reshape(-1)[chosen]
     pool = data.clouds.shape[1]
     if pool:
-        clouds = data.clouds.reshape(-1, 3)[_choose(shapes, pool, config.cloud_size, random)]
+        if config.fresh_clouds:
+            clouds = data.clouds.reshape(-1, 3)[_choose(shapes, pool, config.cloud_size, random)]
+        else:
+            clouds = data.clouds[shapes, : config.cloud_size]
+        if config.cloud_noise:
+            clouds = clouds + config.cloud_noise * torch.randn(clouds.shape, generator=random)
     else:
         clouds = torch.empty(len(shapes), 0, 3)
     return Batch(shapes, points, signed_distance, clouds)

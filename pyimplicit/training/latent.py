@@ -21,18 +21,26 @@ def code_penalty(
     weight: float,
     epoch: float,
     warmup_epochs: int,
+    form: str = "norm",
 ) -> Tensor:
-    """Return the penalty of a batch of codes: `weight` * min(1, epoch / warmup) * mean Euclidean norm.
+    """Return the penalty of a batch of codes: `weight` * min(1, epoch / warmup) * mean of what `form` says.
+
+    Args:
+        codes: [B, C].
+        weight: Of the whole.
+        epoch: Epochs so far.
+        warmup_epochs: Epochs over which the penalty rises.
+        form: "norm", the Euclidean norm, or "square", the mean square of a code's entries.
 
     Source: Park et al., "DeepSDF", in the form of the authors' training code (the norm, where the article's text has
-    its square).
+    its square); Duan et al., "Curriculum DeepSDF", whose code has the mean square.
 
     Example:
         >>> round(code_penalty(torch.tensor([[3.0, 4.0]]), weight=0.1, epoch=50, warmup_epochs=100).item(), 6)
         0.25
     """
-    mean_norm: Tensor = torch.linalg.vector_norm(codes, dim=1).mean()
-    return weight * min(1.0, epoch / warmup_epochs) * mean_norm
+    size: Tensor = torch.linalg.vector_norm(codes, dim=1) if form == "norm" else codes.square()
+    return weight * min(1.0, epoch / warmup_epochs) * size.mean()
 
 
 @dataclass(frozen=True)

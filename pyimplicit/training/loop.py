@@ -26,6 +26,7 @@ from pyimplicit.training.checkpoint import (
     save_checkpoint,
 )
 from pyimplicit.training.config import TrainConfig, learning_rate_factor
+from pyimplicit.training.curriculum import Curriculum
 from pyimplicit.training.examples import (
     Batch,
     build_training_set,
@@ -142,14 +143,25 @@ def load_trained(path: str | os.PathLike[str], device: str | torch.device = "cpu
     return _result(run, checkpoint.names, checkpoint.losses.tolist(), checkpoint.seconds)
 
 
-def field_kind(config: TrainConfig) -> ImplicitFunction:
+def field_kind(config: TrainConfig, step: int | None = None) -> ImplicitFunction:
     """Return the implicit function that `config` trains.
+
+    Args:
+        config: The run.
+        step: With a curriculum the loss is that of this step (0 is the first); None is the loss at its end, with which
+            codes of unseen shapes are searched.
 
     Example:
         >>> field_kind(TrainConfig(network="onet")).name
         'occ'
+        >>> field_kind(TrainConfig(network="curriculum_deepsdf", steps=100), step=20)
+        SDF(tolerance=0.01, hard_weight=0.1)
     """
-    return implicit_function(config.field, config.tau)
+    kind = implicit_function(config.field, config.tau)
+    if not config.curriculum:
+        return kind
+    curriculum = Curriculum(epochs=config.curriculum_epochs)
+    return curriculum.kind(kind, None if step is None else curriculum.epoch(step, config.steps))
 
 
 class _Run:
@@ -159,7 +171,6 @@ class _Run:
         self.config = config
         self.count = count
         self.device = device or check_device(config)
-        self.kind = field_kind(config)
         torch.manual_seed(derive_seed(config.seed, "weights"))
         try:
             network = networks.create(config.network, variant=config.variant, **config.network_config)
@@ -170,7 +181,7 @@ class _Run:
         self.codes: networks.LatentCodes | None = None
         if network.kind == "auto_decoder":
             assert network.code_size is not None  # every auto-decoder has one
-            self.codes = networks.LatentCodes(count, network.code_size).to(self.device)
+            self.codes = networks.LatentCodes(count, network.code_size, config.code_std).to(self.device)
             self.code_optimizer = self.codes.optimizer(config.code_learning_rate)
 
     def step(self, batch: Batch, step: int) -> float:
@@ -181,13 +192,18 @@ class _Run:
         factor = learning_rate_factor(config, step)
         batch = batch.to(self.device)
         self.network.train()
+        kind = field_kind(config, step)
+        if config.curriculum and isinstance(self.network, networks.CurriculumDeepSDF):
+            self.network.epoch = Curriculum(epochs=config.curriculum_epochs).epoch(step, config.steps)
         condition = batch.clouds if self.codes is None else self.codes(batch.shapes)
         prediction = self.network(batch.points, condition)
-        target = self.kind.target(batch.signed_distance)
-        loss = self.kind.loss(prediction, target, reduction=config.loss_reduction)
+        target = kind.target(batch.signed_distance)
+        loss = kind.loss(prediction, target, reduction=config.loss_reduction)
         if self.codes is not None:
             epoch = step * config.batch_size / self.count
-            loss = loss + code_penalty(condition, config.code_regularization, epoch, config.code_warmup_epochs)
+            loss = loss + code_penalty(
+                condition, config.code_regularization, epoch, config.code_warmup_epochs, config.code_penalty
+            )
         value = float(loss.detach())
         if not math.isfinite(value):
             raise TrainingError(f"the loss of step {step + 1} is {value}; try a lower learning rate")
@@ -257,6 +273,8 @@ def _unpack(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> 
 def _result(run: _Run, names: tuple[str, ...], losses: list[float], seconds: float) -> TrainResult:
     """Return the result of a finished run."""
     codes = None if run.codes is None else run.codes.weight.detach().clone()
+    if isinstance(run.network, networks.CurriculumDeepSDF):
+        run.network.epoch = None  # all layers from here on
     return TrainResult(run.config, run.network.eval(), names, codes, losses, len(losses), seconds)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from pyimplicit.checks import check_choice
 from pyimplicit.training.config import PAPER_DEFAULTS, TrainConfig
 from pyimplicit.training.latent import CodeSearch
+from pyimplicit.training.recipes import recipe
 
 SCALES = ("tiny", "small", "full")
 
@@ -21,7 +22,23 @@ _REDUCED_NETWORKS: dict[str, dict[str, Any]] = {
         "unet_width": 16,
         "unet_depth": 3,
     },
+    "ifnet": {"resolution": 32, "width": 4, "hidden_size": 64},
+    "airnet": {
+        "first_points": 96,
+        "anchors": 48,
+        "first_size": 32,
+        "hidden_size": 48,
+        "first_neighbours": 8,
+        "neighbours": 8,
+        "encoder_blocks": 1,
+        "attention_size": 32,
+        "decoder_size": 48,
+        "decoder_blocks": 3,
+        "decoder_neighbours": 5,
+    },
     "deepsdf": {"code_size": 32, "hidden_size": 64, "hidden_layers": 6, "skip_layer": 3, "dropout": 0.0},
+    "curriculum_deepsdf": {"code_size": 32, "hidden_size": 64, "hidden_layers": 6, "skip_layer": 2, "dropout": 0.0},
+    "ndf": {"resolution": 32, "width": 4, "hidden_size": 48},
 }
 
 
@@ -43,49 +60,25 @@ _PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "tiny": {
         "onet": _reduced("onet", steps=100, batch_size=8, points_per_step=256, cloud_size=300),
         "convonet": _reduced("convonet", steps=60, batch_size=4, points_per_step=512, cloud_size=1_000),
+        "ifnet": _reduced("ifnet", steps=60, batch_size=4, points_per_step=512, cloud_size=1_000),
+        "airnet": _reduced("airnet", steps=80, batch_size=4, points_per_step=256, cloud_size=300),
         "deepsdf": _reduced("deepsdf", steps=300, batch_size=8, points_per_step=256),
+        "curriculum_deepsdf": _reduced("curriculum_deepsdf", steps=300, batch_size=8, points_per_step=256),
+        "ndf": _reduced("ndf", steps=60, batch_size=4, points_per_step=512, cloud_size=1_000),
     },
     "small": {
         "onet": _reduced("onet", steps=260, batch_size=16, points_per_step=512, cloud_size=300),
         "convonet": _reduced("convonet", steps=190, batch_size=8, points_per_step=512, cloud_size=1_000),
+        "ifnet": _reduced("ifnet", steps=190, batch_size=8, points_per_step=512, cloud_size=1_000),
+        "airnet": _reduced("airnet", steps=200, batch_size=8, points_per_step=256, cloud_size=300),
         "deepsdf": _reduced("deepsdf", steps=900, batch_size=32, points_per_step=256),
-    },
-    # Batch sizes, learning rates and cloud sizes of the authors; 2,000 query points and no noise, as the paper fixes.
-    # The authors of ONet and ConvONet train without end: 300,000 steps is the order their articles name.
-    "full": {
-        "onet": {
-            "cloud_size": 300,
-            "cloud_pool": 30_000,
-            "pool_size": 100_000,
-            "batch_size": 64,
-            "steps": 300_000,
-            "learning_rate": 1e-4,
-            "loss_reduction": "sum",
-            "save_every": 2_000,
-        },
-        "convonet": {
-            "cloud_size": 3_000,
-            "cloud_pool": 30_000,
-            "pool_size": 100_000,
-            "batch_size": 32,
-            "steps": 300_000,
-            "learning_rate": 1e-4,
-            "loss_reduction": "sum",
-            "save_every": 2_000,
-        },
-        # 2,001 epochs over 3,000 cars in batches of 64; the authors halve both learning rates every 500 epochs.
-        "deepsdf": {
-            "pool_size": 500_000,
-            "batch_size": 64,
-            "steps": 94_000,
-            "learning_rate": 5e-4,
-            "code_learning_rate": 1e-3,
-            "schedule": "step",
-            "schedule_interval": 23_500,
-            "save_every": 2_000,
-        },
+        "curriculum_deepsdf": _reduced("curriculum_deepsdf", steps=900, batch_size=32, points_per_step=256),
+        "ndf": _reduced("ndf", steps=190, batch_size=8, points_per_step=512, cloud_size=1_000),
     },
 }
+
+# Shapes that the lengths of the paper's protocol are for: its cars.
+_FULL_SHAPES = 3_000
 
 _SEARCHES = {
     "tiny": CodeSearch(steps=100, points_per_step=256, learning_rate=2e-2),
@@ -98,9 +91,9 @@ def preset(network: str, scale: str) -> TrainConfig:
     """Return the settings of `network` at `scale`; vary them with `dataclasses.replace`.
 
     Args:
-        network: onet, convonet or deepsdf.
+        network: One of the networks' names.
         scale: "tiny" (seconds on one thread), "small" (about half a minute on one thread), or "full" (the paper's
-            protocol at the authors' widths, batch sizes and learning rates, for a GPU).
+            recipe, see `recipe`, on 3,000 shapes, for a GPU).
 
     Raises:
         ValueError: An unknown network or scale.
@@ -111,6 +104,8 @@ def preset(network: str, scale: str) -> TrainConfig:
     """
     check_choice("network", network, tuple(PAPER_DEFAULTS))
     check_choice("scale", scale, SCALES)
+    if scale == "full":
+        return recipe(network, "paper").train_config(_FULL_SHAPES)
     return TrainConfig(network=network, **_PRESETS[scale][network])
 
 

@@ -11,14 +11,37 @@ from pyimplicit import networks
 from pyimplicit.networks.base import Network
 
 MAPS = {"feature_size": 6, "hidden_size": 8, "decoder_size": 8, "unet_width": 4, "unet_depth": 2}
+GRIDS = {"width": 2, "hidden_size": 8}
+ANCHORS = {
+    "first_points": 12,
+    "anchors": 6,
+    "hidden_size": 8,
+    "neighbours": 4,
+    "encoder_blocks": 2,
+    "attention_size": 7,
+    "decoder_size": 8,
+    "decoder_neighbours": 3,
+}
 CASES: dict[str, tuple[str, str | None, dict[str, Any]]] = {
     "onet": ("onet", None, {"code_size": 10, "hidden_size": 8, "decoder_size": 12}),
     "3plane": ("convonet", "3plane", {"resolution": 8, **MAPS}),
     "1plane": ("convonet", "1plane", {"resolution": 12, **MAPS}),
     "grid32": ("convonet", "grid32", {"resolution": 7, **MAPS}),
     "grid64": ("convonet", "grid64", {"resolution": 6, **MAPS}),
+    "points": ("ifnet", "points", {"resolution": 16, **GRIDS}),
+    "128vox": ("ifnet", "128vox", {"resolution": 18, **GRIDS}),
+    "svr": ("ifnet", "svr", {"resolution": 32, **GRIDS}),
+    "ndf": ("ndf", None, {"resolution": 32, **GRIDS}),
+    "300": ("airnet", "300", {**ANCHORS, "first_size": 8, "first_neighbours": 6}),
+    "3000": ("airnet", "3000", {**ANCHORS, "first_size": 6, "first_neighbours": 3}),
     "deepsdf": ("deepsdf", None, {"code_size": 5, "hidden_size": 16, "hidden_layers": 4, "skip_layer": 2}),
+    "curriculum": (
+        "curriculum_deepsdf",
+        None,
+        {"code_size": 5, "hidden_size": 16, "hidden_layers": 5, "skip_layer": 1},
+    ),
 }
+AUTO_DECODERS = ("deepsdf", "curriculum")
 
 
 def build(case: str, seed: int = 0, dtype: torch.dtype = torch.float32, **config: Any) -> Network:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pyimplicit.errors import CheckpointError
 from pyimplicit.networks import author_codes, load_author_state
-from tests.networks.small import build, inputs
+from tests.networks.small import AUTO_DECODERS, build, inputs
 
 OLD_NAMES = {"parametrizations.weight.original0": "weight_g", "parametrizations.weight.original1": "weight_v"}
 
@@ -31,8 +31,9 @@ def prefixed(prefix: str, state: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize("names", ["old", "new"])
 @pytest.mark.parametrize("prefix", ["", "module.", "decoder.", "module.decoder."])
 @pytest.mark.parametrize("wrapper", [None, "model", "model_state_dict"])
-def test_deepsdf_forms(names: str, prefix: str, wrapper: str | None) -> None:
-    source, target = build("deepsdf", seed=1).eval(), build("deepsdf", seed=2).eval()
+@pytest.mark.parametrize("case", AUTO_DECODERS)
+def test_auto_decoder_forms(case: str, names: str, prefix: str, wrapper: str | None) -> None:
+    source, target = build(case, seed=1).eval(), build(case, seed=2).eval()
     state = dict(source.state_dict())
     state = prefixed(prefix, old_names(state) if names == "old" else state)
     load_author_state(target, state if wrapper is None else {"epoch": 2001, wrapper: state})
@@ -40,21 +41,26 @@ def test_deepsdf_forms(names: str, prefix: str, wrapper: str | None) -> None:
     assert torch.equal(source.decode(points, code), target.decode(points, code))
 
 
-@pytest.mark.parametrize("case", ["onet", "3plane", "grid32"])
-@pytest.mark.parametrize("form", ["plain", "checkpoint", "parallel", "parts", "float64"])
+@pytest.mark.parametrize("case", ["onet", "3plane", "grid32", "points", "svr", "ndf", "300", "3000"])
+@pytest.mark.parametrize("form", ["plain", "checkpoint", "tar", "parallel", "parts", "two files", "float64"])
 def test_encoder_network_forms(case: str, form: str) -> None:
     source, target = build(case, seed=1).eval(), build(case, seed=2).eval()
     state: dict[str, Any] = dict(source.state_dict())
     if form == "checkpoint":
         state = {"model": state, "optimizer": {"state": {}}, "epoch_it": 3, "it": 9000, "loss_val_best": 0.7}
+    elif form == "tar":  # IF-Net's and NDF's
+        state = {"epoch": 3, "training_time": 7.5, "model_state_dict": state, "optimizer_state_dict": {"state": {}}}
     elif form == "parallel":
         state = prefixed("module.", state)
-    elif form == "parts":
+    elif form in ("parts", "two files"):
         parts: dict[str, dict[str, Tensor]] = {"encoder": {}, "decoder": {}}
         for key, value in state.items():
-            part, rest = key.split(".", 1)
+            part, _, rest = key.partition(".")
+            if part not in parts:  # as AIR-Nets' authors split IF-Net
+                part, rest = "decoder" if key.startswith("fc_") else "encoder", key
             parts[part][rest] = value
-        state = {"epoch": 1, "encoder_state_dict": parts["encoder"], "decoder_state_dict": parts["decoder"]}
+        endings = {"parts": "_state_dict", "two files": ""}
+        state = {part + endings[form]: prefixed("module.", values) for part, values in parts.items()} | {"epoch": 1}
     elif form == "float64":
         state = {key: value.double() if value.is_floating_point() else value for key, value in state.items()}
     load_author_state(target, state)

@@ -13,6 +13,31 @@ from pyimplicit.training import TrainConfig
 ONET = {"code_size": 16, "hidden_size": 16, "decoder_size": 16, "encoder_blocks": 2, "decoder_blocks": 2}
 CONVONET = {"resolution": 8, "feature_size": 4, "hidden_size": 4, "decoder_size": 8, "unet_width": 4, "unet_depth": 2}
 DEEPSDF = {"code_size": 8, "hidden_size": 32, "hidden_layers": 4, "skip_layer": 2}
+IFNET = {"resolution": 16, "width": 2, "hidden_size": 16}
+AIRNET = {
+    "first_points": 24,
+    "anchors": 12,
+    "first_size": 8,
+    "hidden_size": 16,
+    "first_neighbours": 6,
+    "neighbours": 6,
+    "encoder_blocks": 1,
+    "attention_size": 16,
+    "decoder_size": 16,
+    "decoder_blocks": 2,
+    "decoder_neighbours": 4,
+}
+CURRICULUM = {"code_size": 8, "hidden_size": 32, "hidden_layers": 5, "skip_layer": 1}
+NDF = {"resolution": 32, "width": 2, "hidden_size": 16}
+SIZES: dict[str, dict[str, Any]] = {
+    "onet": ONET,
+    "convonet": CONVONET,
+    "ifnet": IFNET,
+    "airnet": AIRNET,
+    "deepsdf": DEEPSDF,
+    "curriculum_deepsdf": CURRICULUM,
+    "ndf": NDF,
+}
 
 
 def sphere(radius: float, name: str | None = None) -> Shape:
@@ -24,9 +49,8 @@ def sphere(radius: float, name: str | None = None) -> Shape:
 
 def tiny_config(network: str, **changes: Any) -> TrainConfig:
     """Settings under which a step takes a few milliseconds."""
-    sizes = {"onet": ONET, "convonet": CONVONET, "deepsdf": DEEPSDF}[network]
     settings: dict[str, Any] = {
-        "network_config": sizes,
+        "network_config": SIZES[network],
         "points_per_step": 64,
         "pool_size": 512,
         "cloud_size": 50,

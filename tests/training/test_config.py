@@ -6,6 +6,7 @@ import json
 import pytest
 
 from pyimplicit.errors import ConfigError
+from pyimplicit.networks import NETWORKS
 from pyimplicit.training import PAPER_DEFAULTS, TrainConfig, preset, search_preset
 from pyimplicit.training.config import learning_rate_factor
 from pyimplicit.training.presets import SCALES
@@ -35,6 +36,12 @@ BAD = [
     ("code_learning_rate", -1e-3),
     ("code_regularization", -1e-4),
     ("code_warmup_epochs", 0),
+    ("code_std", 0.0),
+    ("code_penalty", "cube"),
+    ("cloud_noise", -0.1),
+    ("fresh_clouds", "no"),
+    ("curriculum", 1),
+    ("curriculum_epochs", 0),
     ("schedule", "linear"),
     ("schedule_interval", 0),
     ("schedule_factor", 0),
@@ -70,12 +77,26 @@ def test_tau_needs_a_truncated_field() -> None:
 
 
 def test_the_defaults_are_the_papers() -> None:
-    assert PAPER_DEFAULTS.keys() == {"onet", "convonet", "deepsdf"}
-    assert [(TrainConfig(name).field, TrainConfig(name).strategy) for name in ("onet", "convonet", "deepsdf")] == [
-        ("occ", "uniform"),
-        ("occ", "uniform"),
-        ("sdf", "few_uniform_near_surface"),
+    assert set(PAPER_DEFAULTS) == set(NETWORKS)
+    assert {name: (TrainConfig(name).field, TrainConfig(name).strategy) for name in NETWORKS} == {
+        "onet": ("occ", "uniform"),
+        "convonet": ("occ", "uniform"),
+        "ifnet": ("occ", "balanced_surface"),
+        "airnet": ("occ", "balanced_surface"),
+        "deepsdf": ("sdf", "few_uniform_near_surface"),
+        "curriculum_deepsdf": ("sdf", "few_uniform_near_surface"),
+        "ndf": ("udf", "ndf_surface"),
+    }
+
+
+def test_the_defaults_of_codes_are_the_authors() -> None:
+    found = {name: TrainConfig(name) for name in ("deepsdf", "curriculum_deepsdf")}
+    assert [(config.code_penalty, config.code_std, config.curriculum) for config in found.values()] == [
+        ("norm", None, False),
+        ("square", 0.1, True),
     ]
+    with pytest.raises(ConfigError, match="fresh_clouds: false takes the first cloud_size = 300"):
+        TrainConfig("onet", fresh_clouds=False, cloud_pool=200)
 
 
 def test_json_gives_the_same_config_back() -> None:
@@ -94,6 +115,11 @@ def test_the_digest_changes_with_everything_that_determines_the_result() -> None
         "strategy": "uniform",
         "schedule": "cosine",
         "loss_reduction": "sum",
+        "code_std": 0.2,
+        "code_penalty": "square",
+        "cloud_noise": 0.01,
+        "fresh_clouds": False,
+        "curriculum": True,
     }
     digests = {config.digest()}
     for field in dataclasses.fields(TrainConfig):

@@ -78,6 +78,19 @@ def test_the_pools_of_a_shape_do_not_depend_on_the_others() -> None:
     assert torch.equal(all_shapes.clouds[2], alone.clouds[0])
 
 
+def test_clouds_may_be_noisy_or_one_a_shape() -> None:
+    config = tiny_config("onet", cloud_size=100, cloud_pool=100)
+    data = build_training_set(config, SHAPES)
+    plain = draw_batch(data, config, 3)
+    noisy = draw_batch(data, dataclasses.replace(config, cloud_noise=0.01), 3)
+    assert torch.equal(plain.points, noisy.points)
+    assert (noisy.clouds - plain.clouds).std().item() == pytest.approx(0.01, rel=0.1)
+    kept = dataclasses.replace(config, fresh_clouds=False, cloud_size=60)
+    for step in (0, 5):
+        batch = draw_batch(data, kept, step)
+        assert torch.equal(batch.clouds, data.clouds[batch.shapes, :60])
+
+
 def test_auto_decoders_need_no_clouds() -> None:
     config = tiny_config("deepsdf")
     data = build_training_set(config, SHAPES, clouds=False)

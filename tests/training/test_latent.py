@@ -101,3 +101,5 @@ def test_the_penalty_is_the_authors() -> None:
     assert code_penalty(codes, 1e-4, epoch=50, warmup_epochs=100).item() == pytest.approx(1e-4 * 0.5 * 1.5)
     assert code_penalty(codes, 1e-4, epoch=500, warmup_epochs=100).item() == pytest.approx(1e-4 * 1.5)
     assert code_penalty(codes, 1e-4, epoch=0, warmup_epochs=100).item() == 0.0
+    square = code_penalty(codes, 1e-4, epoch=50, warmup_epochs=100, form="square")
+    assert square.item() == pytest.approx(1e-4 * 0.5 * codes.square().mean().item())

@@ -13,10 +13,10 @@ import torch
 
 from pyimplicit.errors import CheckpointError, ConfigError, DataError, TrainingError
 from pyimplicit.training import TrainResult, load_checkpoint, load_trained, train
-from tests.training.shapes import sphere, tiny_config
+from tests.training.shapes import SIZES, sphere, tiny_config
 
 SHAPES = [sphere(0.2), sphere(0.3), sphere(0.4)]
-NETWORKS = ["onet", "convonet", "deepsdf"]
+NETWORKS = list(SIZES)
 
 
 class Stop(Exception):
@@ -177,7 +177,7 @@ def test_codes_of_absent_shapes_stay(tmp_path: Path) -> None:
 
 CHILD = """
 import sys
-from tests.training.shapes import sphere, tiny_config
+from tests.training.shapes import SIZES, sphere, tiny_config
 from pyimplicit.training import train
 config = tiny_config(sys.argv[1], steps=3_000, save_every=10)
 train(config, [sphere(0.2), sphere(0.3)], sys.argv[2], progress=lambda *_: print(end=".", flush=True))

@@ -1,0 +1,137 @@
+"""Time and peak memory of one training step of each network: forward, loss, backward, Adam.
+
+    python -m benchmarks.bench_networks --networks ifnet airnet:3000 --queries 2000 20000
+    python -m benchmarks.bench_networks --networks ifnet --against 'python their_side.py'
+
+Each measurement is a process of its own, so that its peak memory is its own. The other side is any command that takes
+the arguments of `--measure` below (network[:variant], queries, batch, steps, threads, device) and prints, as its last
+line, {"seconds": ..., "peak_bytes": ...}: the median time of a step, and the most memory held beyond what was held
+before the first one. Both sides take turns; the best of each over the rounds is quoted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import shlex
+import statistics
+import subprocess
+import sys
+import time
+from typing import Any
+
+import torch
+
+from benchmarks.harness import parse_arguments, print_rows, save
+from pyimplicit import networks
+from pyimplicit.networks import LatentCodes
+from pyimplicit.training import recipe
+from pyimplicit.training.latent import code_penalty
+
+NETWORKS = ["onet", "convonet:3plane", "convonet:grid32", "ifnet:points", "airnet:300", "airnet:3000", "deepsdf"]
+NETWORKS += ["curriculum_deepsdf"]
+
+
+def measure(label: str, queries: int, batch: int, steps: int, threads: int, device_name: str) -> dict[str, float]:
+    """Train a network of full width on random points for some steps, with its authors' loss and learning rate."""
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    device = torch.device(device_name)
+    name, _, variant = label.partition(":")
+    authors = recipe(name, "author", variant or None)
+    kind = authors.kind()
+    network = networks.create(name, authors.variant).to(device).train()
+    optimizers: list[torch.optim.Optimizer] = [
+        torch.optim.Adam(network.parameters(), authors.learning_rate, fused=True)
+    ]
+    points = torch.rand(batch, queries, 3, device=device) - 0.5
+    target = kind.target(points.norm(dim=2) - 0.3)
+    clouds = torch.randn(batch, authors.cloud_size, 3, device=device)
+    clouds = 0.3 * clouds / clouds.norm(dim=2, keepdim=True)
+    shapes = torch.arange(batch, device=device)
+    codes = None
+    if network.kind == "auto_decoder":
+        assert network.code_size is not None
+        codes = LatentCodes(batch, network.code_size).to(device)
+        optimizers.append(codes.optimizer(authors.code_learning_rate))
+
+    def step() -> None:
+        condition = clouds if codes is None else codes(shapes)
+        loss = kind.loss(network(points, condition), target, authors.loss_reduction)
+        if codes is not None:
+            loss = loss + code_penalty(condition, authors.code_regularization, 100, 100, authors.code_penalty)
+        for optimizer in optimizers:
+            optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        for optimizer in optimizers:
+            optimizer.step()
+        if codes is not None:
+            codes.project_(shapes)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    before = _held(device)
+    seconds = []
+    for _ in range(steps + 1):
+        start = time.perf_counter()
+        step()
+        seconds.append(time.perf_counter() - start)
+    return {"seconds": statistics.median(seconds[1:]), "peak_bytes": _held(device) - before}
+
+
+def _held(device: torch.device) -> int:
+    """The most memory held so far, in bytes."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def ask(command: list[str], label: str, queries: int, options: argparse.Namespace) -> dict[str, float]:
+    """Run one side in a process of its own; return what it printed."""
+    values = (label, queries, options.batch, options.steps, options.threads, options.device)
+    done = subprocess.run([*command, *map(str, values)], stdout=subprocess.PIPE, text=True, check=True)
+    answer: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
+    return answer
+
+
+def main(arguments: list[str] | None = None) -> None:
+    given = sys.argv[1:] if arguments is None else arguments
+    if given[:1] == ["--measure"]:
+        label, queries, batch, steps, threads, device = given[1:]
+        print(json.dumps(measure(label, int(queries), int(batch), int(steps), int(threads), device)))
+        return
+
+    def add(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("--networks", nargs="+", default=NETWORKS, metavar="NAME[:VARIANT]")
+        parser.add_argument("--queries", nargs="+", type=int, default=[2_000, 20_000])
+        parser.add_argument("--batch", type=int, default=4)
+        parser.add_argument("--steps", type=int, default=3)
+        parser.add_argument("--rounds", type=int, default=1)
+        parser.add_argument("--against", metavar="COMMAND", help="the other side")
+
+    options = parse_arguments(__doc__, given, add)
+    sides = {"ours": [sys.executable, "-m", "benchmarks.bench_networks", "--measure"]}
+    if options.against:
+        sides["theirs"] = shlex.split(options.against)
+    rows: list[dict[str, Any]] = []
+    for label in options.networks:
+        for queries in options.queries:
+            best: dict[str, dict[str, float]] = {}
+            for _ in range(options.rounds):
+                for side, command in sides.items():
+                    answer = ask(command, label, queries, options)
+                    best[side] = {key: min(value, best.get(side, answer)[key]) for key, value in answer.items()}
+            row: dict[str, Any] = {"network": label, "batch": options.batch, "queries": queries}
+            for side, answer in best.items():
+                row |= {f"{side} ms": 1e3 * answer["seconds"], f"{side} MiB": answer["peak_bytes"] / 2**20}
+            if "theirs" in best:
+                row["times faster"] = best["theirs"]["seconds"] / best["ours"]["seconds"]
+                row["memory"] = best["ours"]["peak_bytes"] / best["theirs"]["peak_bytes"]
+            rows.append(row)
+            print_rows(f"One training step, {options.threads} threads, {options.device}", [row])
+    print(save("networks", rows, torch.device(options.device), options.out))
+
+
+if __name__ == "__main__":
+    main()

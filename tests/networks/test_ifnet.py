@@ -1,0 +1,112 @@
+"""IF-Net and NDF against a plain restatement on [B, C, T] features and torch's own gather."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pyimplicit import networks, ops
+from pyimplicit.networks.ifnet import LEVELS
+from tests.networks.small import build, inputs
+
+State = dict[str, Tensor]
+
+
+def encode(state: State, grid: Tensor, levels: int, training: bool) -> list[Tensor]:
+    grids = [grid[:, None]]
+    for level, (first, second, norm) in enumerate(LEVELS[:levels]):
+        x = F.max_pool3d(grids[-1], 2) if level else grids[-1]
+        for name in (first, second) if second else (first,):
+            x = F.relu(F.conv3d(x, state[f"{name}.weight"], state[f"{name}.bias"], padding=1))
+        statistics = state[f"{norm}.running_mean"], state[f"{norm}.running_var"]
+        grids.append(F.batch_norm(x, *statistics, state[f"{norm}.weight"], state[f"{norm}.bias"], training=training))
+    return grids
+
+
+def decode(state: State, points: Tensor, grids: list[Tensor], padding_mode: str, align_corners: bool = True) -> Tensor:
+    where = 2 * points[..., [2, 1, 0]]
+    steps = torch.zeros(7, 3, dtype=points.dtype)
+    for axis in range(3):
+        steps[1 + 2 * axis, axis], steps[2 + 2 * axis, axis] = -0.0722, 0.0722
+    displaced = where[:, None, None] + steps[:, None]  # [B, 1, 7, T, 3]
+    features = torch.cat(
+        [F.grid_sample(grid, displaced, padding_mode=padding_mode, align_corners=align_corners) for grid in grids], 1
+    )  # [B, C, 1, 7, T]
+    x = features.reshape(points.shape[0], -1, points.shape[1])  # channels, then displacements fastest
+    if state["fc_0.weight"].shape[1] == x.shape[1] + 3:
+        x = torch.cat([x, where.transpose(1, 2)], 1)
+    for name in ("fc_0", "fc_1", "fc_2"):
+        x = F.relu(F.conv1d(x, state[f"{name}.weight"], state[f"{name}.bias"]))
+    return F.conv1d(x, state["fc_out.weight"], state["fc_out.bias"])[:, 0]
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize(
+    ("case", "levels", "padding_mode"),
+    [("points", 5, "border"), ("128vox", 5, "zeros"), ("svr", 6, "border"), ("ndf", 6, "border")],
+)
+def test_against_the_plain_restatement(case: str, levels: int, padding_mode: str, training: bool) -> None:
+    network = build(case, dtype=torch.float64).train(training)
+    state = {key: value.clone() for key, value in network.state_dict().items()}
+    points, clouds = inputs(network, 2, 50)
+    points = 1.2 * points  # some outside
+    grids = encode(state, ops.voxelise(clouds, network.config["resolution"]), levels, training)
+    code = network.encode(clouds)
+    assert isinstance(code, dict)
+    for ours, theirs in zip(code.values(), grids, strict=True):
+        torch.testing.assert_close(ours, theirs)
+    expected = decode(state, points, grids, padding_mode)
+    torch.testing.assert_close(network.decode(points, code), F.relu(expected) if case == "ndf" else expected)
+    for key, value in network.state_dict().items():  # running statistics; in training they have moved once
+        if key.endswith("num_batches_tracked"):
+            assert value.item() == int(training)
+        else:
+            torch.testing.assert_close(value, state[key])
+
+
+def test_corners_may_be_faces_of_cells() -> None:
+    network = build("points", dtype=torch.float64, align_corners=False).eval()
+    state = dict(network.state_dict())
+    points, clouds = inputs(network, 2, 30)
+    grids = encode(state, ops.voxelise(clouds, 16), 5, training=False)
+    torch.testing.assert_close(network(points, clouds), decode(state, points, grids, "border", align_corners=False))
+
+
+def test_a_voxel_grid_is_as_good_as_the_cloud_it_came_from() -> None:
+    network = build("128vox").eval()
+    points, clouds = inputs(network, 2, 20)
+    assert torch.equal(network(points, clouds), network(points, ops.voxelise(clouds, 18)))
+    with pytest.raises(ValueError, match=r"clouds: expected shape \[B, 18, 18, 18\], got \[2, 16, 16, 16\]"):
+        network.encode(ops.voxelise(clouds, 16))
+
+
+def test_one_cell_cannot_be_normalised_in_training() -> None:
+    network = build("points").train()
+    with pytest.raises(ValueError, match="clouds: expected at least 2 in training mode, as the coarsest of 5 levels"):
+        network.encode(torch.zeros(1, 4, 3))
+    network.encode(torch.zeros(2, 4, 3))
+
+
+def test_a_fresh_ndf_is_alive_and_may_start_as_its_authors_did() -> None:
+    small = {"resolution": 32, "width": 2, "hidden_size": 8}
+    network = networks.create("ndf", **small)
+    assert network.get_parameter("fc_out.bias").item() == pytest.approx(0.1)
+    torch.manual_seed(3)
+    other = networks.create("ndf", output_bias=None, **small)
+    torch.manual_seed(3)
+    plain = networks.create("ifnet", "svr", **small)
+    assert all(torch.equal(value, other.state_dict()[key]) for key, value in plain.state_dict().items())
+    points, clouds = inputs(network, 2, 200)
+    assert (network(points, clouds) > 0).double().mean() > 0.9
+
+
+@pytest.mark.parametrize(
+    ("name", "variant", "count"),
+    [("ifnet", "points", 2_550_881), ("ifnet", "svr", 4_623_457), ("ndf", None, 4_623_457)],
+)
+def test_size_of_the_authors_networks(name: str, variant: str | None, count: int) -> None:
+    with torch.device("meta"):
+        network = networks.create(name, variant)
+    assert sum(parameter.numel() for parameter in network.parameters()) == count
