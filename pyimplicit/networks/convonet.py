@@ -104,8 +104,9 @@ class ConvONet(Network):
                 f"resolution: expected {wanted} {factor}, so that {unet_depth} U-Net levels fit, got {resolution}"
             )
         self.box = _Box(axes, config["padding"])
-        self.encoder = _Encoder(self.box, config)
+        # In the authors' order: equal seeds give equal weights.
         self.decoder = _Decoder(self.box, config)
+        self.encoder = _Encoder(self.box, config)
 
     def encode(
         self,
