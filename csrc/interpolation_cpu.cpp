@@ -6,12 +6,8 @@
 #include <type_traits>
 #include <vector>
 
+#include "instruction_set.h"
 #include "interpolation_run.h"
-
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
-#define PIM_HAVE_AVX2
-#include <immintrin.h>
-#endif
 
 namespace pyimplicit {
 
@@ -45,15 +41,6 @@ constexpr int64_t kStreamFrom = int64_t(1) << 24;  // bytes of a result that no 
 constexpr int64_t kSortFrom = 1000;                // points of a batch item
 constexpr int64_t kSortMaps = int64_t(4) << 20;    // bytes of a batch item's maps: smaller ones stay in the caches
 constexpr int kSortBits = 4;                       // bits of a coordinate of the cells that points are sorted by
-
-bool have_avx2() {
-#if defined(PIM_HAVE_AVX2)
-  static const bool have = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-  return have;
-#else
-  return false;
-#endif
-}
 
 template <typename Run>
 void with_best(const Run& run) {

@@ -7,13 +7,9 @@
 #include <vector>
 
 #include "farthest.h"
+#include "instruction_set.h"
 #include "morton.h"
 #include "neighbours.h"
-
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
-#define PIM_HAVE_AVX2
-#include <immintrin.h>
-#endif
 
 #if defined(PIM_HAVE_AVX2)
 #pragma GCC push_options
@@ -35,15 +31,6 @@ namespace pyimplicit {
 namespace {
 
 constexpr int64_t kQueries = 128;  // that one thread answers in a row
-
-bool have_avx2() {
-#if defined(PIM_HAVE_AVX2)
-  static const bool have = __builtin_cpu_supports("avx2");
-  return have;
-#else
-  return false;
-#endif
-}
 
 template <typename Blocks, typename Search>
 void search_all(const NearestNeighbours<float>& kernel, int64_t batch, Executor executor, const Search& search) {

@@ -3,13 +3,9 @@
 #include <cstring>
 #include <type_traits>
 
+#include "instruction_set.h"
 #include "morton.h"
 #include "surface_run.h"
-
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
-#define PIM_HAVE_AVX2
-#include <immintrin.h>
-#endif
 
 #if defined(PIM_HAVE_AVX2)
 #pragma GCC push_options
@@ -34,15 +30,6 @@ namespace {
 // depend on the number of threads; long enough for the first of a chunk, which has no predecessor, not to matter.
 constexpr int64_t kChunk = 512;
 constexpr int64_t kSortFrom = 64;  // fewer queries are answered as they come
-
-bool have_avx2() {
-#if defined(PIM_HAVE_AVX2)
-  static const bool have = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-  return have;
-#else
-  return false;
-#endif
-}
 
 template <typename T, typename Answer>
 void in_chunks(const T* points, int64_t count, Executor executor, const Answer& answer) {

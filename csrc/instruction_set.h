@@ -1,0 +1,24 @@
+// Which instruction sets a kernel can be compiled for beside the plain one, and which of them this processor has.
+//
+// A file that wants AVX2 includes its kernels twice: once between `#pragma GCC push_options`, `target(...)` and
+// `pop_options` in a namespace of its own, with PIM_SIMD_AVX2 defined, and once plain.
+#pragma once
+
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+#define PIM_HAVE_AVX2
+#include <immintrin.h>
+#endif
+
+namespace pyimplicit {
+
+inline bool have_avx2() {
+#if defined(PIM_HAVE_AVX2)
+  static const bool have =
+      __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+  return have;
+#else
+  return false;
+#endif
+}
+
+}  // namespace pyimplicit
