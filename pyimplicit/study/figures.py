@@ -202,13 +202,9 @@ def strategy_slabs(
         for panel, strategy in zip(panels, strategies, strict=False):
             queries = sample_queries(surface, strategy, count, seed=seed)
             points, distance = queries.points.cpu().numpy(), queries.signed_distance.cpu().numpy()
-            shown = np.abs(points[:, 2]) <= thickness / 2
-            # Points nearest to the surface come last, so that none hides them.
-            order = np.argsort(-np.abs(distance[shown]))
-            x, y, value = (column[shown][order] for column in (points[:, 0], points[:, 1], distance))
-            dots = panel.scatter(x, y, c=value, s=2.5, cmap=_DISTANCES, norm=norm, linewidths=0, rasterized=True)
+            dots, shown = _slab(panel, points, distance, thickness, norm)
             panel.set_title(f"{symbol(strategy)}  {strategy}")
-            panel.text(0, 0.6, f"{len(x):,} points", ha="center", va="top", fontsize=8)
+            panel.text(0, 0.6, f"{shown:,} points", ha="center", va="top", fontsize=8)
             panel.set_aspect("equal")
             panel.set_xlim(-0.55, 0.55)
             panel.set_ylim(-0.55, 0.62)
@@ -267,13 +263,10 @@ def strategy_picture(
         space.set(xlim=(-0.5, 0.5), ylim=(-0.5, 0.5), zlim=(-0.5, 0.5), xlabel="x", ylabel="-z", zlabel="y")
         space.set_title(f"{min(count, 8000):,} of {count:,} points")
         slab = figure.add_subplot(1, 3, 2)
-        shown = np.abs(points[:, 2]) <= thickness / 2
-        order = np.argsort(-np.abs(distance[shown]))
-        x, y, value = (column[shown][order] for column in (points[:, 0], points[:, 1], distance))
-        slab.scatter(x, y, c=value, s=4, cmap=_DISTANCES, norm=norm, linewidths=0, rasterized=True)
+        _, shown = _slab(slab, points, distance, thickness, norm)
         slab.set(aspect="equal", xlim=(-0.55, 0.55), ylim=(-0.55, 0.55))
         slab.set(xlabel="x [mesh units]", ylabel="y [mesh units]")
-        slab.set_title(f"{len(x):,} points within {thickness / 2:g} of z = 0")
+        slab.set_title(f"{shown:,} points within {thickness / 2:g} of z = 0")
         bar = figure.colorbar(dots, ax=[space, slab], shrink=0.75, extend="both", ticks=[-0.1, 0, 0.1, 0.2, 0.3])
         bar.set_label("signed distance [mesh units]")
         histogram = figure.add_subplot(1, 3, 3)
@@ -284,6 +277,14 @@ def strategy_picture(
         histogram.set_title(f"{inside:.1f}% inside, mean distance {float(np.abs(distance).mean()):.3f}")
         figure.suptitle(title, x=0.02, ha="left", fontweight="bold")
         return _save(figure, path)
+
+
+def _slab(panel: Any, points: Any, distance: Any, thickness: float, norm: Any) -> tuple[Any, int]:
+    """Dots of the points near z = 0, and how many they are. Those nearest to the surface come last: none hides them."""
+    shown = np.abs(points[:, 2]) <= thickness / 2
+    order = np.argsort(-np.abs(distance[shown]))
+    x, y, value = (column[shown][order] for column in (points[:, 0], points[:, 1], distance))
+    return panel.scatter(x, y, c=value, s=2.5, cmap=_DISTANCES, norm=norm, linewidths=0, rasterized=True), len(x)
 
 
 def _grouped(table: StudyTable) -> tuple[dict[str, dict[str, Row]], list[str]]:
