@@ -12,8 +12,10 @@ from pyimplicit.checks import check_choice, check_count
 from pyimplicit.errors import ExtractionError
 from pyimplicit.fields import Bounds, Field, check_bounds
 from pyimplicit.generation.grid import COARSEST, Grid, Progress, dense_values, refined_values
+from pyimplicit.generation.masked import masked_values
 from pyimplicit.geometry.marching import marching_cubes
 from pyimplicit.geometry.mesh import Mesh
+from pyimplicit.sampling import DistanceMask
 
 METHODS = ("mise", "dense")
 
@@ -22,10 +24,10 @@ METHODS = ("mise", "dense")
 class ExtractionReport:
     """What an extraction did."""
 
-    method: str  # "mise" or "dense"; what was done, which can differ from what was asked for
+    method: str  # "mise", "dense" or "masked"; what was done, which can differ from what was asked for
     evaluated: int  # points that the field was asked for
     total: int  # nodes of the grid
-    note: str = ""  # why it fell back to all nodes
+    note: str = ""  # why it fell back to all nodes, or to more than the mask's
 
     @property
     def share(self) -> float:
@@ -40,6 +42,7 @@ def extract_mesh(
     max_points: int = 262_144,
     progress: Progress | None = None,
     method: str = "mise",
+    mask: DistanceMask | None = None,
 ) -> Mesh:
     """Extract the surface where a field passes its level.
 
@@ -56,6 +59,9 @@ def extract_mesh(
         method: "mise" evaluates a coarse grid first and then only the nodes of cells near the surface: a few percent of
             them, and the same mesh but for bodies that hide between the coarse nodes. It falls back to "dense", all
             nodes, where the resolution has no coarse grid of at least 32 cells, or that grid sees no surface.
+        mask: Of the input shape, on the field's device: the field is asked at the nodes within it, all of them, and
+            nowhere else; see `pyimplicit.generation.masked` for what stands in beyond. Keeps away what a network
+            imagines far from its training points. `method` does not matter then.
 
     Returns:
         A closed mesh on the CPU, every edge shared by exactly two faces, with outward normals; of one or several
@@ -78,7 +84,7 @@ def extract_mesh(
         >>> bool((mesh.vertices.norm(dim=1) - 0.4).abs().max() < 0.01)
         True
     """
-    return extract_mesh_with_report(field, resolution, bounds, max_points, progress, method)[0]
+    return extract_mesh_with_report(field, resolution, bounds, max_points, progress, method, mask)[0]
 
 
 def extract_mesh_with_report(
@@ -88,6 +94,7 @@ def extract_mesh_with_report(
     max_points: int = 262_144,
     progress: Progress | None = None,
     method: str = "mise",
+    mask: DistanceMask | None = None,
 ) -> tuple[Mesh, ExtractionReport]:
     """What `extract_mesh` returns, and how it was made; arguments and errors as there.
 
@@ -106,15 +113,19 @@ def extract_mesh_with_report(
     low, high = field.bounds if bounds is None else check_bounds(bounds)
     grid = Grid(field, (low, high), resolution, max_points, progress)
     values, note = None, ""
-    if method == "mise":
+    done = "dense"
+    if mask is not None:
+        _check_mask(mask, field)
+        (values, note), done = masked_values(grid, mask), "masked"
+    elif method == "mise":
         levels = _levels(resolution)
         if levels:
             values = refined_values(grid, levels)
+            done = "mise"
             if not _crosses(values, field):
-                values, note = None, f"no surface seen at {resolution // 2**levels} cells an axis"
+                values, note, done = None, f"no surface seen at {resolution // 2**levels} cells an axis", "dense"
         else:
             note = f"{resolution} cells an axis have no coarser grid of at least {COARSEST}"
-    done = "dense" if values is None else "mise"
     if values is None:
         values = dense_values(grid)
     least, greatest = float(values.min()), float(values.max())
@@ -132,6 +143,15 @@ def extract_mesh_with_report(
     x, y, z = ((b - a) / resolution for a, b in zip(low, high, strict=True))
     mesh = marching_cubes(values, low, (x, y, z))
     return mesh, ExtractionReport(done, grid.evaluated, grid.total, note)
+
+
+def _check_mask(mask: DistanceMask, field: Field) -> None:
+    if not isinstance(mask, DistanceMask):
+        raise TypeError(f"mask: expected a DistanceMask, got {type(mask).__name__}")
+    if mask.device != field.device:
+        raise ValueError(f"mask: expected one on {field.device}, where the field is, got one on {mask.device}")
+    if field.kind.name == "udf" and mask.distance <= field.level:
+        raise ValueError(f"mask: expected a distance above the level {field.level:g}, got {mask.distance:g}")
 
 
 def _levels(resolution: int) -> int:

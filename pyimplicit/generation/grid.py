@@ -31,7 +31,8 @@ class Grid:
     def __init__(
         self, field: Field, bounds: Bounds, resolution: int, max_points: int, progress: Progress | None = None
     ) -> None:
-        self.field, self.resolution, self.max_points, self.progress = field, resolution, max_points, progress
+        self.field, self.bounds, self.resolution = field, bounds, resolution
+        self.max_points, self.progress = max_points, progress
         self.evaluated = 0
         self._axes = [
             torch.linspace(low, high, resolution + 1, dtype=torch.float64).to(field.device, torch.float32)
