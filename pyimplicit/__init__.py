@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pyimplicit import data, evaluation, fields, generation, geometry, networks, ops, sampling, study, training
     from pyimplicit.evaluation import d_score, evaluate
     from pyimplicit.fields import Field, network_field, surface_field
-    from pyimplicit.generation import extract_mesh
+    from pyimplicit.generation import extract_dense_cloud, extract_mesh
     from pyimplicit.geometry.files import load_mesh, save_mesh
     from pyimplicit.geometry.mesh import LONGEST_SIDE, Mesh, inspect_mesh, normalize_mesh
     from pyimplicit.geometry.surface import Surface
@@ -35,7 +35,7 @@ _SUBPACKAGES = (
 _HOMES = {
     "evaluation": ("d_score", "evaluate"),
     "fields": ("Field", "network_field", "surface_field"),
-    "generation": ("extract_mesh",),
+    "generation": ("extract_dense_cloud", "extract_mesh"),
     "geometry.files": ("load_mesh", "save_mesh"),
     "geometry.mesh": ("LONGEST_SIDE", "Mesh", "inspect_mesh", "normalize_mesh"),
     "geometry.surface": ("Surface",),
@@ -60,6 +60,7 @@ __all__ = [
     "data",
     "evaluate",
     "evaluation",
+    "extract_dense_cloud",
     "extract_mesh",
     "fields",
     "generation",

@@ -338,8 +338,9 @@ def network_field(
 ) -> Field:
     """Return the field that a network decodes from the code of one shape.
 
-    The network is asked without gradients and in evaluation mode; modules in training mode are put back into it after
-    each call. Points are converted to the dtype of the network's parameters, never moved to another device.
+    The network is asked in evaluation mode, with gradients only if the points require them; modules in training mode
+    are put back into it after each call. Points are converted to the dtype of the network's parameters, never moved to
+    another device.
 
     Args:
         network: Anything with `decode(points [1, N, 3], code) -> values [1, N]`.
@@ -380,7 +381,7 @@ def network_field(
     dtype = None if parameter is None else parameter.dtype
 
     def decode_points(points: Tensor) -> Tensor:
-        with torch.no_grad(), _evaluation_mode(network):
+        with torch.set_grad_enabled(points.requires_grad), _evaluation_mode(network):
             values: Tensor = decode(points[None].to(dtype or points.dtype), one_code)  # [1, N]
         return values.reshape(values.shape[1:]) if values.shape[:1] == (1,) else values
 
