@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import argparse
 
-from benchmarks import bench_distance_mask, bench_interpolation, bench_linear_weights, bench_points, bench_surface
+from benchmarks import (
+    bench_distance_mask,
+    bench_extraction,
+    bench_interpolation,
+    bench_linear_weights,
+    bench_points,
+    bench_sampling,
+    bench_surface,
+)
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
@@ -12,5 +20,8 @@ if __name__ == "__main__":
     parser.add_argument("--out", default="benchmarks/results/local")
     options = parser.parse_args()
     shared = ["--device", options.device, "--out", options.out]
-    for module in (bench_surface, bench_linear_weights, bench_interpolation, bench_distance_mask, bench_points):
+    for module in (
+        bench_surface, bench_sampling, bench_linear_weights, bench_interpolation, bench_distance_mask, bench_points,
+        bench_extraction,
+    ):  # fmt: skip
         module.main(shared)

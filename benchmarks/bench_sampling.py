@@ -4,7 +4,8 @@
 
 Recipes: "pool" weighs 100,000 uniform points by their distance and takes the wanted ones by torch.multinomial;
 "open3d" and "trimesh" draw surface points with that library. All label with open3d's signed distance, which is the
-fastest peer's, and get their scene and their mesh prepared beforehand, as our surface is. A row also says how many
+fastest peer's, and get their scene and their mesh prepared beforehand, as our surface is; without open3d installed
+only ours is timed. A row also says how many
 distance queries a point took, and the last table what a training step pays for fresh points of all its shapes.
 """
 
@@ -80,7 +81,10 @@ class Recipes:
 def strategies(name: str, mesh: Mesh, threads: int, device: torch.device) -> list[dict[str, Any]]:
     """Rows of every strategy at sparse and dense counts."""
     surface = Surface(mesh, device=device).prepare()
-    recipes = Recipes(mesh, threads)
+    try:
+        recipes: Recipes | None = Recipes(mesh, threads)
+    except ImportError:
+        recipes = None
     rows = []
     for strategy in STRATEGIES.values():
         for count in (2_000, 20_000, 100_000):
@@ -88,7 +92,9 @@ def strategies(name: str, mesh: Mesh, threads: int, device: torch.device) -> lis
             calls: dict[str, Callable[[], Any]] = {
                 "pyimplicit": lambda s=strategy, n=count, i=seeds: sample_queries(surface, s, n, next(i))
             }
-            if isinstance(strategy, Mixture):
+            if recipes is None:
+                pass
+            elif isinstance(strategy, Mixture):
                 for library in ("open3d", "trimesh"):
                     calls[library] = lambda s=strategy, n=count, lib=library: recipes.mixture(s, n, lib)
             elif count < POOL // 10:

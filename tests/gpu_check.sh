@@ -24,6 +24,6 @@ fi
 against=()
 "$python" -c "import warp" 2>/dev/null && against=(--against warp)
 "$python" -m benchmarks.bench_surface --device cuda "${against[@]}" --counts 2000 100000 10000000 --out "$results"
-for name in linear_weights interpolation distance_mask points; do
+for name in sampling linear_weights interpolation distance_mask points; do
   "$python" -m "benchmarks.bench_$name" --device cuda --out "$results"
 done
