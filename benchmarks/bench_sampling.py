@@ -115,7 +115,7 @@ def queries_a_point(surface: Surface, strategy: Any, count: int, labelled: bool 
     """Distance queries a labelled point, set-up aside."""
     if not isinstance(strategy, Linear):
         return 1.0
-    batch, row = surface.as_batch, torch.zeros(1, dtype=torch.int64, device=surface.device)
+    batch, row = SurfaceBatch.single(surface), torch.zeros(1, dtype=torch.int64, device=surface.device)
     cells = surface.weight_cells(ops.DistanceWeight(1 / strategy.tau, strategy.tau))
     streams = RowStreams.of(0, RandomStream(), surface.device)
     _, _, queries = ops.sample_by_distance(batch.table, cells, row, streams, count, labelled=labelled)

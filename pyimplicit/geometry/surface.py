@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -22,12 +21,10 @@ from pyimplicit.ops import (
     RayHits,
     RowStreams,
     SurfaceBVH,
+    SurfaceTable,
     WeightCells,
 )
 from pyimplicit.ops.start_grid import start_resolution
-
-if TYPE_CHECKING:
-    from pyimplicit.geometry.surface_batch import SurfaceBatch
 
 SIGNS = ("auto", "pseudonormal", "winding")
 
@@ -82,6 +79,8 @@ class Surface:
         self.hierarchy = ops.build_bvh(vertices, self.mesh.faces).to(device)
         self._vertices, self._faces = self.mesh.vertices.to(device), self.mesh.faces.to(device)
         self._cells: dict[DistanceWeight, WeightCells] = {}
+        self._held: tuple[SurfaceBVH, SurfaceTable] | None = None
+        self.own_batch: object | None = None  # what `SurfaceBatch.single` keeps here
         self._asked = 0  # points so far
 
     def __repr__(self) -> str:
@@ -126,8 +125,9 @@ class Surface:
         moved.__dict__.update(self.__dict__)
         moved.hierarchy = self.hierarchy.to(device)
         moved._vertices, moved._faces = self._vertices.to(device), self._faces.to(device)
-        for name in ("signed_hierarchy", "as_batch", "area_table"):
+        for name in ("signed_hierarchy", "area_table"):
             moved.__dict__.pop(name, None)
+        moved._held = moved.own_batch = None
         moved._cells = {weight: cells.to(device) for weight, cells in self._cells.items()}
         return moved
 
@@ -249,9 +249,9 @@ class Surface:
         """
         stream = seed if isinstance(seed, RandomStream) else RandomStream(seed)
         source = PointSource(check_count("count", count), 0.0, stream.purpose)
-        batch, row = self.as_batch, torch.zeros(1, dtype=torch.int64, device=self.device)
+        row = torch.zeros(1, dtype=torch.int64, device=self.device)
         streams = RowStreams.of(stream.seed, stream, self.device)
-        points, face = ops.query_points(batch.table, batch.areas, row, streams, [source])
+        points, face = ops.query_points(self._table, self.area_table, row, streams, [source])
         return SurfaceSamples(points[0], face[0], self)
 
     def face_normals(self, face: Tensor) -> Tensor:
@@ -262,12 +262,12 @@ class Surface:
         unit: Tensor = normals / torch.where(lengths > 0, lengths, 1.0)
         return unit.float()
 
-    @cached_property
-    def as_batch(self) -> SurfaceBatch:
-        """The surface as a batch of one, which shares its memory."""
-        from pyimplicit.geometry.surface_batch import SurfaceBatch  # which is made of surfaces
-
-        return SurfaceBatch([self])
+    @property
+    def _table(self) -> SurfaceTable:
+        """The hierarchy as a table of one, which shares its memory."""
+        if self._held is None or self._held[0] is not self.hierarchy:
+            self._held = self.hierarchy, SurfaceTable.of([self.hierarchy], ["winding"])
+        return self._held[1]
 
     @cached_property
     def area_table(self) -> Tensor:

@@ -54,6 +54,13 @@ class SurfaceBatch:
         self._signed: _HeldTable | None = None
         self._cells: WeightCells | None = None
 
+    @staticmethod
+    def single(surface: Surface) -> SurfaceBatch:
+        """The batch of one surface, which shares its memory; made once."""
+        if not isinstance(surface.own_batch, SurfaceBatch):
+            surface.own_batch = SurfaceBatch([surface])
+        return surface.own_batch
+
     def __len__(self) -> int:
         return len(self.surfaces)
 

@@ -55,7 +55,7 @@ class Rows:
     @staticmethod
     def single(surface: Surface, stream: RandomStream, label: Label | None = None) -> Rows:
         """One row, for one surface."""
-        batch = surface.as_batch
+        batch = SurfaceBatch.single(surface)
         shapes = torch.zeros(1, dtype=torch.int64, device=surface.device)
         return Rows(batch, shapes, RowStreams.of(stream.seed, stream, surface.device), stream.purpose, label)
 
