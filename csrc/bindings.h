@@ -69,7 +69,9 @@ struct type_caster<pyimplicit::SurfaceTable> {
     constexpr int kArrays = sizeof(pyimplicit::SurfaceTable) / sizeof(void*);
     if (!PyTuple_Check(source.ptr()) || PyTuple_GET_SIZE(source.ptr()) != kArrays) return false;
     const void* addresses[kArrays];
-    for (int i = 0; i < kArrays; ++i) addresses[i] = reinterpret_cast<const void*>(source[int_(i)].cast<std::uintptr_t>());
+    for (int i = 0; i < kArrays; ++i) {
+      addresses[i] = reinterpret_cast<const void*>(source[int_(i)].cast<std::uintptr_t>());
+    }
     std::memcpy(&value, addresses, sizeof(value));
     return true;
   }
@@ -534,10 +536,12 @@ void define_for_type(py::module_& m, const std::string& type) {
           "barycentric", "executor"});
   define(m, name("morton_keys").c_str(), &morton_keys<T>, {"points", "count", "box", "keys", "executor"});
   define(m, name("winding_number").c_str(), &winding_number<T>,
-         {"points", "count", "links", "moments", "leaf_first", "frames", "triangles", "center", "scale", "beta", "plain", "out",
+         {"points", "count", "links", "moments", "leaf_first", "frames", "triangles", "center", "scale", "beta",
+          "plain", "out",
           "executor"});
   define(m, name("cast_rays").c_str(), &cast_rays<T>,
-         {"origins", "directions", "count", "boxes", "links", "leaf_first", "triangles", "center", "scale", "any", "t", "slot",
+         {"origins", "directions", "count", "boxes", "links", "leaf_first", "triangles", "center", "scale", "any",
+          "t", "slot",
           "barycentric", "executor"});
   define(m, name("uniform").c_str(), &uniform<T>,
          {"count", "seed", "shape", "step", "purpose", "low", "high", "values", "executor"});
@@ -562,17 +566,23 @@ void define_for_type(py::module_& m, const std::string& type) {
   define(m, name("nearest_neighbours").c_str(), &nearest_neighbours<T>,
          {"queries", "cloud", "batch", "query_count", "each", "count", "plain", "squared", "index", "executor"});
   define(m, name("scatter_mean").c_str(), &scatter_mean<T>,
-         {"features", "cells", "order", "start", "partitions", "batch", "points", "cell_count", "channels", "partition_stride", "batch_stride", "cell_stride", "channel_stride", "map", "executor"});
+         {"features", "cells", "order", "start", "partitions", "batch", "points", "cell_count", "channels",
+          "partition_stride", "batch_stride", "cell_stride", "channel_stride", "map", "executor"});
   define(m, name("scatter_mean_backward").c_str(), &scatter_mean_backward<T>,
-         {"grad_map", "cells", "order", "start", "partitions", "batch", "points", "cell_count", "channels", "partition_stride", "batch_stride", "cell_stride", "channel_stride", "grad_features", "executor"});
+         {"grad_map", "cells", "order", "start", "partitions", "batch", "points", "cell_count", "channels",
+          "partition_stride", "batch_stride", "cell_stride", "channel_stride", "grad_features", "executor"});
   define(m, name("scatter_max").c_str(), &scatter_max<T>,
-         {"features", "cells", "order", "start", "partitions", "batch", "points", "cell_count", "channels", "map", "best", "executor"});
+         {"features", "cells", "order", "start", "partitions", "batch", "points", "cell_count", "channels", "map",
+          "best", "executor"});
   define(m, name("scatter_max_backward").c_str(), &scatter_max_backward<T>,
-         {"grad_map", "best", "cells", "order", "start", "partitions", "batch", "points", "cell_count", "channels", "grad_features", "executor"});
+         {"grad_map", "best", "cells", "order", "start", "partitions", "batch", "points", "cell_count", "channels",
+          "grad_features", "executor"});
   define(m, name("pool_local").c_str(), &pool_local<T>,
-         {"features", "cells", "order", "start", "partitions", "batch", "points", "cell_count", "channels", "pooled", "executor"});
+         {"features", "cells", "order", "start", "partitions", "batch", "points", "cell_count", "channels", "pooled",
+          "executor"});
   define(m, name("pool_local_backward").c_str(), &pool_local_backward<T>,
-         {"gradient", "gradient_batch_stride", "gradient_point_stride", "features", "cells", "order", "start", "partitions", "batch", "points", "cell_count", "channels", "grad_features", "executor"});
+         {"gradient", "gradient_batch_stride", "gradient_point_stride", "features", "cells", "order", "start",
+          "partitions", "batch", "points", "cell_count", "channels", "grad_features", "executor"});
 }
 
 template <typename S, int D>

@@ -38,7 +38,8 @@ PIM_HOST_DEVICE inline double log_uniform(uint32_t word) {
   constexpr double kArtanh[] = {2.0,      2.0 / 3,  2.0 / 5,  2.0 / 7,  2.0 / 9, 2.0 / 11,
                                 2.0 / 13, 2.0 / 15, 2.0 / 17, 2.0 / 19, 2.0 / 21};
   const double s = (mantissa - 1) / (mantissa + 1);
-  return add_rounded(mul_rounded(double(exponent), 0.69314718055994530942), mul_rounded(s, polynomial(mul_rounded(s, s), kArtanh)));
+  const double of_mantissa = mul_rounded(s, polynomial(mul_rounded(s, s), kArtanh));
+  return add_rounded(mul_rounded(double(exponent), 0.69314718055994530942), of_mantissa);
 }
 
 struct CirclePoint {

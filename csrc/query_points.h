@@ -58,7 +58,8 @@ struct DrawQueryPoints {
     const Words4 words = stream.words(index);
     const int64_t triangle = pick(areas + e.triangle, e.triangles, words.w[0], words.w[1]);
     const Bvh bvh = table.bvh(e);
-    Vec3d point = bvh.global(even_point(words, bvh.corner(triangle, 0), bvh.corner(triangle, 1), bvh.corner(triangle, 2)));
+    const Vec3d a = bvh.corner(triangle, 0), b = bvh.corner(triangle, 1), c = bvh.corner(triangle, 2);
+    Vec3d point = bvh.global(even_point(words, a, b, c));
     if (source.sigma > 0) {
       point = point + source.sigma * normal3(streams.of(row, uint32_t(source.purpose) + 1).words(index));
     }
