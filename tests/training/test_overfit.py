@@ -37,7 +37,7 @@ RUNS: dict[str, dict[str, Any]] = {
             "unet_depth": 2,
             "decoder_blocks": 2,
         },
-        "steps": 150,
+        "steps": 400,
     },
     # Clouds of its own for each step: two copies of one cloud have no variance at the coarsest level, of one cell.
     "ifnet": {
