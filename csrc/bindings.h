@@ -18,6 +18,7 @@
 #include "neighbours.h"
 #include "overlap.h"
 #include "parallel.h"
+#include "query_points_run.h"
 #include "random.h"
 #include "rays.h"
 #include "scatter.h"
@@ -145,15 +146,15 @@ inline void gather_batch_corners(Array<const SurfaceEntry> entries, Array<const 
   parallel_for(batch * each, GatherCorners{entries, triangles, shapes, slot, each, corners}, executor, 4096);
 }
 
-// ---- query_points.h, distance_sampling_run.h
+// ---- query_points_run.h, distance_sampling_run.h
 
 inline void draw_query_points(SurfaceTable table, Array<const AliasEntry> areas, Array<const int64_t> shapes,
                               Array<const int64_t> keys, uint64_t seed, int64_t batch, int64_t each,
-                              Array<const PointSources> sources, double half_side, Array<float> points,
+                              Array<const PointSources> sources, double half_side, bool plain, Array<float> points,
                               Array<int64_t> face, Executor executor) {
   const DrawQueryPoints kernel = {table,          areas,            shapes, {keys, seed}, each,
                                   *sources.data, float(half_side), points, face};
-  parallel_for(batch * each, kernel, executor, 1024);
+  run_query_points(kernel, batch, plain, executor);
 }
 
 inline void sample_by_distance(SurfaceTable table, Array<const WeightCell> cells, Array<const int64_t> first_cell,
@@ -617,8 +618,8 @@ inline void define_kernels(py::module_& m) {
          {"vertices", "faces", "areas", "face_count", "count", "seed", "shape", "step", "purpose", "points", "chosen",
           "executor"});
   define(m, "draw_query_points", &draw_query_points,
-         {"table", "areas", "shapes", "keys", "seed", "batch", "each", "sources", "half_side", "points", "face",
-          "executor"});
+         {"table", "areas", "shapes", "keys", "seed", "batch", "each", "sources", "half_side", "plain", "points",
+          "face", "executor"});
   define(m, "sample_by_distance", &sample_by_distance,
          {"table", "cells", "first_cell", "margin", "exponential", "slope", "reach", "shapes", "keys", "seed",
           "purpose", "batch", "each", "labelled", "with_sign", "plain", "points", "distance", "queries", "executor"});

@@ -41,7 +41,7 @@ struct DrawQueryPoints {
   float half_side;  // of the cube, mesh units
   // outputs
   float* points;  // [B, N, 3] mesh units
-  int64_t* face;  // [B, N] face of the mesh that a point was drawn on, -1 for none
+  int64_t* face;  // [B, N] face of the mesh that a point was drawn on, -1 for none; or null
 
   PIM_HOST_DEVICE void operator()(int64_t i) const {
     const int64_t row = i / each, j = i % each;
@@ -51,7 +51,7 @@ struct DrawQueryPoints {
     const int64_t index = j - source.first;
     const RandomStream stream = streams.of(row, uint32_t(source.purpose));
     if (source.sigma < 0) {
-      face[i] = -1;
+      if (face != nullptr) face[i] = -1;
       return Uniform<float>{stream, -half_side, half_side, points + 3 * (i - index)}(index);
     }
     const SurfaceEntry& e = table.entries[shapes[row]];
@@ -61,10 +61,11 @@ struct DrawQueryPoints {
     const Vec3d a = bvh.corner(triangle, 0), b = bvh.corner(triangle, 1), c = bvh.corner(triangle, 2);
     Vec3d point = bvh.global(even_point(words, a, b, c));
     if (source.sigma > 0) {
-      point = point + source.sigma * normal3(streams.of(row, uint32_t(source.purpose) + 1).words(index));
+      const Vec3d noise = normal3(streams.of(row, uint32_t(source.purpose) + 1).words(index));
+      point = add_rounded(point, scale_rounded(source.sigma, noise));
     }
     store3(points, i, Vec3f(point));
-    face[i] = bvh.triangle_face[triangle];
+    if (face != nullptr) face[i] = bvh.triangle_face[triangle];
   }
 };
 

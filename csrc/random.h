@@ -21,7 +21,7 @@ struct Uniform {
     for (int axis = 0; axis < 3; ++axis) {
       // 24 bits: exact in float32, so a float32 draw can never round up to 1.
       const T unit = T(words.w[axis] >> 8) * T(5.9604644775390625e-8);
-      const T value = low + unit * (high - low);
+      const T value = add_rounded(low, mul_rounded(unit, high - low));
       // Away from 0 the sum itself can round up to `high`.
       values[3 * i + axis] = value < high ? value : std::nextafter(high, low);
     }

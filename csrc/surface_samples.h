@@ -14,8 +14,7 @@ PIM_HOST_DEVICE inline Vec3d even_point(Words4 words, Vec3d a, Vec3d b, Vec3d c)
   const double root = std::sqrt(open_uniform(words.w[2])), second = open_uniform(words.w[3]);
   const Vec3d step = scale_rounded(mul_rounded(root, 1 - second), b - a);
   const Vec3d side = scale_rounded(mul_rounded(root, second), c - a);
-  return {add_rounded(add_rounded(a.x, step.x), side.x), add_rounded(add_rounded(a.y, step.y), side.y),
-          add_rounded(add_rounded(a.z, step.z), side.z)};
+  return add_rounded(add_rounded(a, step), side);
 }
 
 struct TriangleAreas {

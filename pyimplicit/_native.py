@@ -91,6 +91,11 @@ def call(kernel: str, device: torch.device, dtype: torch.dtype | None = None, **
 
 
 def _value(value: Any) -> Any:
+    kind = type(value)
+    if kind is Tensor:
+        return value.data_ptr()
+    if kind is int or kind is float or kind is bool:  # before the slower questions
+        return value
     if isinstance(value, Tensor):
         return value.data_ptr()
     if isinstance(value, tuple):

@@ -44,15 +44,14 @@ def check_tensor(
     if value.dtype not in dtypes:
         wanted = " or ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
         raise TypeError(f"{name}: expected dtype {wanted}, got {str(value.dtype).removeprefix('torch.')}")
-    axes = list(shape)
-    any_leading = bool(axes) and axes[0] == "..."
-    if any_leading:
-        axes = axes[1:]
     got = list(value.shape)
-    tail = got[len(got) - len(axes) :] if any_leading else got
-    fits = len(tail) == len(axes) and all(
-        not isinstance(want, int) or want == have for want, have in zip(axes, tail, strict=True)
-    )
+    axes, tail = shape, got
+    if axes and axes[0] == "...":
+        axes = axes[1:]
+        tail = got[len(got) - len(axes) :]
+    fits = len(tail) == len(axes)
+    for want, have in zip(axes, tail, strict=False):
+        fits = fits and (not isinstance(want, int) or want == have)
     if not fits:
         wanted = ", ".join("any" if axis is None else str(axis) for axis in shape)
         raise ValueError(f"{name}: expected shape [{wanted}], got {got}")
@@ -88,6 +87,8 @@ def check_not_negative(name: str, value: Tensor) -> Tensor:
 
 def check_count(name: str, value: object, minimum: int = 1) -> int:
     """Return `value` as an int if it is a whole number of at least `minimum`, else raise."""
+    if type(value) is int and value >= minimum:  # the rule; asking for the abstract Integral takes microseconds
+        return value
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(f"{name}: expected a whole number, got {type(value).__name__}")
     if value < minimum:
@@ -106,6 +107,8 @@ def check_number(name: str, value: object) -> float:
 
 def check_positive(name: str, value: object) -> float:
     """Return `value` as a float if it is a finite number above 0, else raise."""
+    if type(value) is float and 0 < value < math.inf:
+        return value
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
     if not math.isfinite(value) or value <= 0:

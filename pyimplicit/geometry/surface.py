@@ -252,6 +252,7 @@ class Surface:
         row = torch.zeros(1, dtype=torch.int64, device=self.device)
         streams = RowStreams.of(stream.seed, stream, self.device)
         points, face = ops.query_points(self._table, self.area_table, row, streams, [source])
+        assert face is not None
         return SurfaceSamples(points[0], face[0], self)
 
     def face_normals(self, face: Tensor) -> Tensor:

@@ -75,10 +75,15 @@ def _has_tangent(arguments: Iterable[Any]) -> bool:
     )
 
 
+_NUMBERS = (int, float, bool, type(None))
+
+
 def _is_plain(arguments: Iterable[Any]) -> bool:
     """Whether all tensors are memory of a CPU or GPU as it is, and none asks for a derivative."""
     follows = torch.is_grad_enabled()
     for argument in arguments:
+        if type(argument) in _NUMBERS:
+            continue
         if isinstance(argument, Tensor):
             is_own = type(argument) is Tensor or type(argument) is torch.nn.Parameter
             if not is_own or (follows and argument.requires_grad) or argument.is_neg():

@@ -51,7 +51,8 @@ def query_points(
     streams: RowStreams,
     sources: Sequence[PointSource],
     half_side: float = 0.5,
-) -> tuple[Tensor, Tensor]:
+    faces: bool = True,
+) -> tuple[Tensor, Tensor | None]:
     """Points of each shape from each of several sources, one behind the other.
 
     Args:
@@ -61,10 +62,11 @@ def query_points(
         streams: The random numbers of each row.
         sources: At least one, at most `MOST_SOURCES`.
         half_side: Of the cube around the origin in which points are uniform, mesh units, above 0.
+        faces: Whether to say which face each point was drawn on.
 
     Returns:
         Points [B, N, 3] float32 in mesh units, N the sum of the sources' counts, and the face [B, N] int64 that each
-        was drawn on, -1 for those that are uniform in the cube.
+        was drawn on, -1 for those that are uniform in the cube; None without `faces`.
 
     Raises:
         TypeError: A wrong dtype.
@@ -93,22 +95,23 @@ def query_points(
     purposes = [source.purpose for source in sources]
     sigmas = [-1.0 if source.sigma is None else float(source.sigma) for source in sources]
     points, face = _query_points_op(
-        *table_tensors(table), areas, shapes, keys, streams.seed, counts, purposes, sigmas, half_side
+        *table_tensors(table), areas, shapes, keys, streams.seed, counts, purposes, sigmas, half_side, faces
     )
-    return points, face
+    return points, face if faces else None
 
 
 # ---- operators
 
 
-def _query_points_kernel(*arguments: Any) -> tuple[Tensor, Tensor]:
-    *table, areas, shapes, keys, seed, counts, purposes, sigmas, half_side = arguments
+def _query_points_kernel(*arguments: Any, plain: bool = False) -> tuple[Tensor, Tensor]:
+    """`plain` runs the plain body instead of the CPU's twin, for the tests."""
+    *table, areas, shapes, keys, seed, counts, purposes, sigmas, half_side, faces = arguments
     points, face = _query_points_fake(*arguments)
     sources = _sources(counts, purposes, sigmas)  # alive until the call ends
     _native.call(
         "draw_query_points", shapes.device, table=tuple(table), areas=areas, shapes=shapes, keys=keys, seed=seed,
         batch=shapes.shape[0], each=sum(counts), sources=sources.buffer_info()[0],
-        half_side=half_side, points=points, face=face,
+        half_side=half_side, plain=plain, points=points, face=face if faces else None,
     )  # fmt: skip
     return points, face
 
@@ -125,18 +128,19 @@ def _sources(counts: Sequence[int], purposes: Sequence[int], sigmas: Sequence[fl
 
 
 def _query_points_fake(*arguments: Any) -> tuple[Tensor, Tensor]:
-    *_table, _areas, shapes, _keys, _seed, counts, _purposes, _sigmas, _half_side = arguments
+    *_table, _areas, shapes, _keys, _seed, counts, _purposes, _sigmas, _half_side, faces = arguments
     size = (shapes.shape[0], sum(counts))
     return (
         torch.empty(*size, 3, dtype=torch.float32, device=shapes.device),
-        torch.empty(*size, dtype=torch.int64, device=shapes.device),
+        torch.empty(size if faces else 0, dtype=torch.int64, device=shapes.device),
     )
 
 
 _query_points_op = register(
     "query_points",
     "(" + ", ".join(f"Tensor {name}" for name in SurfaceTable.__annotations__) + ", Tensor areas, Tensor shapes,"
-    " Tensor keys, int seed, int[] counts, int[] purposes, float[] sigmas, float half_side) -> (Tensor, Tensor)",
+    " Tensor keys, int seed, int[] counts, int[] purposes, float[] sigmas, float half_side,"
+    " bool faces) -> (Tensor, Tensor)",
     _query_points_kernel,
     _query_points_fake,
 )

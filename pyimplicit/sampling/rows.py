@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -34,7 +34,6 @@ class Strategy(Protocol):
         """Draw points [count, 3] float32 on the surface's device, the same for the same stream."""
 
 
-@runtime_checkable
 class DrawsRows(Protocol):
     """What draws for many surfaces in one pass, as this package's own strategies do."""
 
@@ -96,12 +95,14 @@ class Drawn:
 
 def draw_rows(strategy: Strategy | DrawsRows, rows: Rows, count: int) -> Drawn:
     """Draw rows by any strategy: in one pass if it can, else one row after the other."""
-    if isinstance(strategy, DrawsRows):
-        return strategy.draw_rows(rows, count)
+    in_one_pass: Callable[[Rows, int], Drawn] | None = getattr(strategy, "draw_rows", None)
+    if in_one_pass is not None:
+        return in_one_pass(rows, count)
+    one_by_one = cast(Strategy, strategy)
     points = []
     for shape, (key, step) in zip(rows.shapes.tolist(), rows.streams.keys.tolist(), strict=True):
         stream = RandomStream(rows.streams.seed, key, step, rows.purpose)
-        points.append(strategy.draw(rows.surfaces[shape], count, stream))
+        points.append(one_by_one.draw(rows.surfaces[shape], count, stream))
     return Drawn(torch.stack(points))
 
 

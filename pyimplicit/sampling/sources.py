@@ -136,5 +136,7 @@ class Mixture(DrawsOneRow):
 
 def _draw(sources: list[PointSource], rows: Rows, half_edge: float = CUBE) -> Drawn:
     surfaces = rows.surfaces
-    points, _ = ops.query_points(surfaces.table, surfaces.areas, rows.shapes, rows.streams, sources, half_edge)
+    points, _ = ops.query_points(
+        surfaces.table, surfaces.areas, rows.shapes, rows.streams, sources, half_edge, faces=False
+    )
     return Drawn(points)

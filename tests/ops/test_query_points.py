@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 
 import pytest
@@ -9,8 +10,11 @@ import torch
 
 from pyimplicit import _native, ops
 from pyimplicit.ops import PointSource, RandomStream, RowStreams, SurfaceTable, reference
+from pyimplicit.ops.surface_batch import table_tensors
 from tests.helpers import bvh_of, chi_square_fits, rounded, soup, torus
 
+# The package's name of the module is the function in it.
+query_points_module = importlib.import_module("pyimplicit.ops.query_points")
 MESHES = [rounded(torus()), rounded(soup(300)), rounded(torus(0.3, 0.05, 40, 8))]
 SOURCES = [PointSource(300, None, 0), PointSource(500, 0.05, 2), PointSource(77, 0.0, 4)]
 SHAPES = [2, 0, 1, 0]
@@ -35,6 +39,29 @@ def test_against_the_twin(device):
     expected, expected_face = reference.query_points(meshes, shapes, streams, SOURCES)
     assert torch.equal(face, expected_face)
     torch.testing.assert_close(points, expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("count", [1, 63, 64, 1_500])
+def test_the_twin_of_the_cpu_draws_the_same_points(count):
+    _, areas, table = prepared("cpu")
+    sources = [PointSource(count, None, 0), PointSource(count, 0.05, 2), PointSource(7, 0.0, 4)]
+    counts, purposes = [source.count for source in sources], [source.purpose for source in sources]
+    arguments = (
+        *table_tensors(table), torch.cat(areas), torch.tensor(SHAPES), torch.tensor(KEYS), 5, counts, purposes,
+        [-1.0, 0.05, 0.0], 0.5, True,
+    )  # fmt: skip
+    fast, plain = (query_points_module._query_points_kernel(*arguments, plain=plain) for plain in (False, True))
+    assert torch.equal(fast[0], plain[0])
+    assert torch.equal(fast[1], plain[1])
+
+
+def test_faces_are_left_out_where_nobody_asks(device):
+    _, areas, table = prepared(device)
+    shapes, streams = torch.tensor(SHAPES, device=device), RowStreams.of(5, torch.tensor(KEYS), device)
+    with_faces, _ = ops.query_points(table, torch.cat(areas), shapes, streams, SOURCES)
+    points, face = ops.query_points(table, torch.cat(areas), shapes, streams, SOURCES, faces=False)
+    assert face is None
+    assert torch.equal(points, with_faces)
 
 
 def test_a_row_does_not_depend_on_the_others(device):
