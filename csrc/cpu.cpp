@@ -7,6 +7,7 @@
 #include "cloud_sort.h"
 #include "corners.h"
 #include "fill_zeros.h"
+#include "choose_distinct.h"
 #include "magnitude.h"
 #include "pseudonormal_build.h"
 #include "topology.h"
@@ -22,6 +23,12 @@ void gather_corners_binding(Array<const T> vertices, Array<const int32_t> faces,
 template <typename T, typename Bits>
 double largest_magnitude_binding(Array<const T> values, int64_t count, Executor executor) {
   return largest_magnitude<T, Bits>(values, count, executor);
+}
+
+template <typename T>
+void choose_distinct_binding(Array<const T> weights, int64_t count, Array<double> sums, uint64_t seed, uint32_t shape,
+                             uint32_t step, uint32_t purpose, int64_t wanted, Array<int64_t> chosen, Executor executor) {
+  choose_distinct<T>(weights, count, sums, stream_of(seed, shape, step, purpose), wanted, chosen, executor);
 }
 
 // Sums go to an array of one number.
@@ -107,6 +114,10 @@ PYBIND11_MODULE(_cpu, m, pybind11::mod_gil_not_used()) {
          {"vertices", "faces", "count", "center", "scale", "corners", "executor"});
   define(m, "largest_magnitude_float32", &largest_magnitude_binding<float, int32_t>, {"values", "count", "executor"});
   define(m, "largest_magnitude_float64", &largest_magnitude_binding<double, int64_t>, {"values", "count", "executor"});
+  const std::array<const char*, 10> choose = {"weights", "count",   "sums",   "seed",   "shape",
+                                              "step",    "purpose", "wanted", "chosen", "executor"};
+  define(m, "choose_distinct_float32", &choose_distinct_binding<float>, choose);
+  define(m, "choose_distinct_float64", &choose_distinct_binding<double>, choose);
   define(m, "build_alias_table", &build_alias_table_binding,
          {"weights", "count", "entries", "stride", "total", "executor"});
   define(m, "build_area_table", &build_area_table, {"corners", "count", "entries", "total", "executor"});

@@ -48,18 +48,27 @@ struct SumWeights {
   int64_t count;
   // outputs
   double* sums;       // [N / 64, rounded up]
-  uint8_t* positive;  // how many of the 64 are above 0; 255 if one is negative, infinite or NaN
+  uint8_t* positive;  // how many of the 64 are above 0; 255 if one is negative or their sum is none
 
   PIM_HOST_DEVICE void operator()(int64_t i) const {
     const T* values = weights + kChildren * i;
     const int64_t here = count - kChildren * i < kChildren ? count - kChildren * i : kChildren;
-    sums[i] = sum_children(values, here, 0);
-    int above = 0, right = 0;
-    for (int64_t k = 0; k < here; ++k) {
-      above += values[k] > T(0);
-      right += values[k] >= T(0) && values[k] - values[k] == T(0);
+    const double sum = sum_children(values, here, 0);
+    sums[i] = sum;
+    int above, below;
+    if (here == kChildren) {
+      count_signs(values, int(kChildren), above, below);  // a number of passes that the compiler knows
+    } else {
+      count_signs(values, int(here), above, below);
     }
-    positive[i] = right == here ? uint8_t(above) : uint8_t(255);
+    positive[i] = below == 0 && sum - sum == 0 ? uint8_t(above) : uint8_t(255);
+  }
+
+ private:
+  PIM_HOST_DEVICE static void count_signs(const T* values, int here, int& above, int& below) {
+    above = below = 0;
+    for (int k = 0; k < here; ++k) above += values[k] > T(0);
+    for (int k = 0; k < here; ++k) below += values[k] < T(0);
   }
 };
 

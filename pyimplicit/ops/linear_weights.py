@@ -125,6 +125,18 @@ def _weighted_choice_kernel(
     sums = _sum_tree(weights, None if replacement else count)
     if replacement:
         return _draw(weights, sums, None, stream, 0, count)
+    if weights.device.type == "cpu":
+        chosen = torch.empty(count, dtype=torch.int64)
+        _native.call(
+            "choose_distinct", weights.device, weights.dtype, weights=weights, count=weights.shape[0], sums=sums,
+            **vars(stream), wanted=count, chosen=chosen,
+        )  # fmt: skip
+        return chosen
+    return _choose_in_rounds(weights, sums, stream, count)
+
+
+def _choose_in_rounds(weights: Tensor, sums: Tensor, stream: RandomStream, count: int) -> Tensor:
+    """Without replacement on a GPU; `csrc/choose_distinct.h` does the same on the CPU."""
     taken = torch.zeros((weights.shape[0] + CHILDREN - 1) // CHILDREN, dtype=torch.int64, device=weights.device)
     rounds: list[Tensor] = []
     found = drawn = 0

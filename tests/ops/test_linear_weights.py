@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import math
 
@@ -14,6 +15,8 @@ from pyimplicit import ops
 from pyimplicit.ops import RandomStream, reference
 from tests.helpers import chi_square_fits, rand
 
+# The package's name of the module is no module but the function in it.
+linear_weights_module = importlib.import_module("pyimplicit.ops.linear_weights")
 DTYPES = [torch.float32, torch.float64]
 
 
@@ -164,6 +167,14 @@ def test_weights_of_all_sizes_are_drawn_in_few_rounds(device, base):
     assert torch.equal(chosen.cpu(), reference.weighted_choice(weights.cpu(), count, 1))
     if base > 2:
         assert torch.equal(chosen, torch.arange(count, device=device))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_rounds_of_the_gpu_choose_as_the_cpu_does(dtype):
+    weights = (1 - rand(50_000, dtype=torch.float64)).pow(-2).to(dtype)
+    sums = linear_weights_module._sum_tree(weights, 3000)
+    in_rounds = linear_weights_module._choose_in_rounds(weights, sums, ops.RandomStream(4), 3000)
+    assert torch.equal(in_rounds, ops.weighted_choice(weights, 3000, 4))
 
 
 def test_heavy_tails_equal_twin_on_any_number_of_threads(device):
