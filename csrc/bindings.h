@@ -9,7 +9,7 @@
 #include <type_traits>
 #include <utility>
 
-#include "depth_maps.h"
+#include "depth_maps_run.h"
 #include "distance_mask_run.h"
 #include "distance_sampling_run.h"
 #include "farthest.h"
@@ -280,7 +280,7 @@ void take_out(Array<const T> weights, int64_t count, Array<const int64_t> sorted
   }
 }
 
-// ---- depth_maps.h
+// ---- depth_maps_run.h
 
 inline void draw_depth(Array<const float> vertices, Array<const int32_t> faces, int64_t face_count,
                        Array<const float> rotations, int64_t view_count, int64_t size, double pixel, int64_t bands,
@@ -291,9 +291,9 @@ inline void draw_depth(Array<const float> vertices, Array<const int32_t> faces, 
 
 inline void count_views(Array<const float> points, int64_t count, Array<const float> depth,
                         Array<const float> rotations, int64_t view_count, int64_t size, double pixel, int32_t enough,
-                        Array<int32_t> seen, Executor executor) {
+                        bool plain, Array<int32_t> seen, Executor executor) {
   const DepthViews views = {rotations, size, float(pixel)};
-  parallel_for(count, CountViews{points, depth, views, view_count, enough, seen}, executor, 256);
+  run_count_views(CountViews{points, depth, views, view_count, enough, seen}, count, plain, executor);
 }
 
 // ---- interpolation.h
@@ -640,7 +640,8 @@ inline void define_kernels(py::module_& m) {
   define(m, "draw_depth", &draw_depth,
          {"vertices", "faces", "face_count", "rotations", "view_count", "size", "pixel", "bands", "depth", "executor"});
   define(m, "count_views", &count_views,
-         {"points", "count", "depth", "rotations", "view_count", "size", "pixel", "enough", "seen", "executor"});
+         {"points", "count", "depth", "rotations", "view_count", "size", "pixel", "enough", "plain", "seen",
+          "executor"});
   define(m, "sample_by_distance", &sample_by_distance,
          {"table", "cells", "first_cell", "margin", "exponential", "slope", "reach", "shapes", "keys", "seed",
           "purpose", "batch", "each", "labelled", "with_sign", "plain", "points", "distance", "queries", "executor"});

@@ -145,12 +145,13 @@ _draw_depth_op = register(
 
 
 def _count_views_kernel(
-    points: Tensor, depth: Tensor, rotations: Tensor, size: int, pixel: float, enough: int
+    points: Tensor, depth: Tensor, rotations: Tensor, size: int, pixel: float, enough: int, plain: bool = False
 ) -> Tensor:
+    """`plain` runs the plain body instead of the CPU's twin, for the tests."""
     seen = _count_views_fake(points)
     _native.call(
         "count_views", points.device, points=points, count=len(points), depth=depth, rotations=rotations,
-        view_count=len(rotations), size=size, pixel=pixel, enough=enough, seen=seen,
+        view_count=len(rotations), size=size, pixel=pixel, enough=enough, plain=plain, seen=seen,
     )  # fmt: skip
     return seen
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pyimplicit import ops
-from pyimplicit.ops import DepthViews, reference
+from pyimplicit.ops import DepthViews, depth_maps, reference
 from tests.helpers import bvh_of, rand, randn, soup, torus
 
 MESHES = {"torus": torus(), "soup": soup(60)}
@@ -71,6 +71,17 @@ def test_counts_equal_their_twin(device):
         seen = ops.count_views(points, depth, views, enough)
         assert (seen == reference.count_views(points, depth, views, enough)).float().mean() > 0.995
         assert int(seen.max()) == enough
+
+
+@pytest.mark.parametrize("count", [1, 255, 5000])
+@pytest.mark.parametrize("enough", [1, 3])
+def test_the_twin_of_the_cpu_counts_the_same(count, enough):
+    vertices, faces = torus()
+    views = views_of(20, 50, 0.06, "cpu")
+    depth = ops.draw_depth(vertices.float(), faces.int(), views)
+    arguments = ((4 * rand(count, 3) - 2).float(), depth, views.rotations, views.size, views.pixel, enough)
+    fast, plain = (depth_maps._count_views_kernel(*arguments, plain=plain) for plain in (False, True))
+    assert torch.equal(fast, plain)
 
 
 def test_what_views_see_past_is_outside(device):
