@@ -16,6 +16,7 @@ LAYERS = {
     "errors": 0,
     "checks": 0,
     "atomic": 0,
+    "seeds": 0,
     "lock": 1,
     "engines": 1,
     "_native": 1,

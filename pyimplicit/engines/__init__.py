@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Protocol
 
 from pyimplicit.engines.jobs import Function, Job, Outcome, Report, Watcher, as_it_is
@@ -24,7 +24,7 @@ class Engine(Protocol):
         attempts: int = 2,
         seconds: float | None = None,
         settle: Callable[[Outcome], Outcome] = as_it_is,
-    ) -> Iterator[Outcome]:
+    ) -> Generator[Outcome, None, None]:
         """Run jobs and yield each outcome as soon as it is final; see `LocalEngine.outcomes`."""
 
 

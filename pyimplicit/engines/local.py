@@ -13,7 +13,7 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from multiprocessing.connection import Connection, wait
@@ -68,7 +68,7 @@ class LocalEngine:
         attempts: int = 2,
         seconds: float | None = None,
         settle: Callable[[Outcome], Outcome] = as_it_is,
-    ) -> Iterator[Outcome]:
+    ) -> Generator[Outcome, None, None]:
         """Run jobs and yield each outcome as soon as it is final.
 
         Jobs are taken from the iterable only when a worker is free, so there may be any number of them. Close the

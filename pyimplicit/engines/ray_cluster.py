@@ -10,7 +10,7 @@ import contextlib
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -71,7 +71,7 @@ class RayEngine:
         attempts: int = 2,
         seconds: float | None = None,
         settle: Callable[[Outcome], Outcome] = as_it_is,
-    ) -> Iterator[Outcome]:
+    ) -> Generator[Outcome, None, None]:
         """Run jobs and yield each outcome as soon as it is final; arguments as `LocalEngine.outcomes`.
 
         Raises:
