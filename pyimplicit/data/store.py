@@ -88,7 +88,8 @@ def pending_path(folder: Path, index: int) -> Path:
 def read_pending(path: Path) -> tuple[Entry, dict[str, Tensor]] | None:
     """Return what a file of one shape holds, or None if it is damaged."""
     try:
-        with safe_open(path, framework="pt") as file:
+        opened: Any = safe_open(path, framework="pt")
+        with opened as file:
             entry = Entry(**json.loads((file.metadata() or {})[HEADER]))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         if entry.skipped or entry.content == hash_tensors(tensors):
@@ -121,7 +122,10 @@ def write_shard(folder: Path, number: int, indices: Sequence[int]) -> Shard | li
     header = {"format": FORMAT, "shapes": [[entry.index, entry.name, entry.content] for entry in entries]}
     path = folder / shard_file(number)
     with replacing(path) as temporary:
-        safetensors.torch.save_file(tensors, temporary, {HEADER: json.dumps(header, sort_keys=True)})
+        try:
+            safetensors.torch.save_file(tensors, temporary, {HEADER: json.dumps(header, sort_keys=True)})
+        except SafetensorError as error:  # how a full disk is reported
+            raise OSError(str(error)) from error
         digest, size = hash_file(temporary), temporary.stat().st_size
     shard = Shard(number, size, digest, entries)
     write_json(path.with_suffix(".json"), asdict(shard))
@@ -165,12 +169,13 @@ class ShardReader:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            self._file: Any = safe_open(path, framework="pt")
-            header = json.loads((self._file.metadata() or {})[HEADER])
+            opened: Any = safe_open(path, framework="pt")
+            self._file = opened
+            header = json.loads((opened.metadata() or {})[HEADER])
             if header["format"] != FORMAT:
                 raise DataError(f"{path}: expected a shard of format {FORMAT}, got {header['format']!r}")
             self._names: dict[int, list[str]] = {}
-            for name in self._file.keys():  # noqa: SIM118
+            for name in opened.keys():  # noqa: SIM118
                 index, _, tensor = name.partition("/")
                 self._names.setdefault(int(index), []).append(tensor)
         except FileNotFoundError as error:

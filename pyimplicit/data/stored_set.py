@@ -19,6 +19,7 @@ from pyimplicit.data.samples import ShapeSamples, hash_tensors
 from pyimplicit.data.sources import hash_file
 from pyimplicit.data.store import FORMAT, MANIFEST, ShardReader, read_json, read_shard_list, shard_file
 from pyimplicit.errors import DataError
+from pyimplicit.geometry.mesh import Mesh
 
 OPEN_SHARDS = 64
 """Shards kept open at a time: each costs a file handle and address space, no memory of its own."""
@@ -98,6 +99,11 @@ class StoredSet:
                 self._contents.append(str(content))
         self._ends = list(accumulate(counts))
 
+    @property
+    def name(self) -> str:
+        """The source that the set was made from."""
+        return self.source
+
     def __len__(self) -> int:
         return len(self._names)
 
@@ -143,16 +149,24 @@ class StoredSet:
             raise IndexError(f"position: expected 0 to {len(self) - 1}, got {position}")
         return self._reader(position).tensor(self._indices[position], name)
 
-    def shape(self, position: int) -> Shape:
-        """Return a shape with its mesh, as training and evaluation take them.
+    def load(self, position: int) -> Mesh:
+        """Return the mesh of a shape: the set is itself a `Source` of closed meshes.
 
         Raises:
             DataError: The set holds no meshes.
         """
-        samples = self[position]
-        if samples.mesh is None:
-            raise DataError(f"{self.path}: {self._names[position]} was stored without its mesh")
-        return Shape(self._names[position], self._groups[position], samples.mesh, {})
+        try:
+            return Mesh(self.tensor(position, "vertices"), self.tensor(position, "faces"))
+        except DataError as error:
+            raise DataError(f"{self.path}: {self._names[position]} was stored without its mesh") from error
+
+    def fingerprint(self, position: int) -> str:
+        """Return the hash of what is stored of a shape."""
+        return f"stored/{self._contents[position]}"
+
+    def shape(self, position: int) -> Shape:
+        """Return a shape with its mesh, as training and evaluation take them; errors as `load`."""
+        return Shape(self._names[position], self._groups[position], self.load(position), {})
 
     def shapes(self) -> list[Shape]:
         """Return all shapes with their meshes; errors as `shape`."""
