@@ -134,11 +134,12 @@ def _check_member(path: Path, name: str, size: int, packed: int) -> None:
 def _read_array(path: Path, name: str, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> NDArray[np.generic]:
     """Read one array; what its header claims is compared with its length before memory is asked for."""
     with archive.open(info) as stream:
-        version = np.lib.format.read_magic(stream)
-        read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}.get(version)
-        if read is None:
-            raise DataError(f"{path}: {name!r} has a header of an unknown version {version}")
-        shape, fortran, dtype = read(stream)
+        try:
+            version = np.lib.format.read_magic(stream)
+            read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
+            shape, fortran, dtype = read(stream)
+        except Exception as error:  # a header is a piece of Python, and its readers let errors of any type through
+            raise DataError(f"{path}: {name!r} has no readable header: {type(error).__name__}: {error}") from error
         if dtype.hasobject:
             raise DataError(f"{path}: {name!r} holds Python objects, which are never unpickled")
         if any(not isinstance(side, int) or side < 0 for side in shape):
