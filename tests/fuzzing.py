@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import logging
 import random
 import sys
 import tempfile
@@ -150,6 +151,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the first run")
     parser.add_argument("--only", nargs="+", choices=sorted(targets()), help="these parsers alone")
     arguments = parser.parse_args(argv)
+    logging.getLogger("trimesh").disabled = True  # it says what is wrong with a file by whole tracebacks
     chosen = {name: target for name, target in targets().items() if not arguments.only or name in arguments.only}
     with tempfile.TemporaryDirectory() as scratch:
         for name, target in chosen.items():

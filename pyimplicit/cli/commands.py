@@ -120,18 +120,13 @@ def sample(arguments: Namespace) -> int:
 
 def train(arguments: Namespace) -> int:
     """Train a network."""
-    from pyimplicit.data import prepare_shapes
-    from pyimplicit.study import create_source
+    from pyimplicit.cli.preparing import training_shapes
     from pyimplicit.training import train as train_network
 
     config = _train_config(arguments)
     out = Path(arguments.out)
-    source = create_source(arguments.data, count=max(1, arguments.shapes), seed=arguments.data_seed)
-    if arguments.shapes < 1 or arguments.shapes > len(source):
-        raise UsageError(f"argument --shapes: expected 1 to {len(source)} shapes of {arguments.data}")
     with _bar("preparing shapes") as progress:
-        root = Path(arguments.data_root) if arguments.data_root else out / "data"
-        shapes = prepare_shapes(source, root, indices=range(arguments.shapes), progress=progress)
+        shapes = training_shapes(arguments, progress)
     with _bar("training") as progress:
         result = train_network(config, shapes, out, progress=lambda step, steps, loss: progress(step, steps))
     print(f"{out}: {result.steps} steps in {result.seconds:.0f} s, last loss {result.losses[-1]:.4g}")

@@ -10,7 +10,7 @@ from pyimplicit.data.opening import SOURCES, open_source
 from pyimplicit.data.prepared import Shape, prepare_shapes, split_shapes
 from pyimplicit.data.preparing import PrepareConfig, pool_name, prepare_set
 from pyimplicit.data.procedural import ProceduralCars
-from pyimplicit.data.samples import LabelledPoints, SampleSource, ShapeSamples
+from pyimplicit.data.samples import LabelledPoints, SampledShape, SampleSource, ShapeSamples
 from pyimplicit.data.shapenet import ShapeNet
 from pyimplicit.data.sources import Source, data_root
 from pyimplicit.data.stored_set import StoredSet
@@ -27,6 +27,7 @@ __all__ = [
     "PrepareConfig",
     "ProceduralCars",
     "SampleSource",
+    "SampledShape",
     "Shape",
     "ShapeNet",
     "ShapeSamples",

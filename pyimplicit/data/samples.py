@@ -146,6 +146,15 @@ class ShapeSamples:
         )
 
 
+@dataclass(frozen=True, eq=False)
+class SampledShape:
+    """A shape to learn from by its stored samples, where `Shape` has a mesh to draw from."""
+
+    name: str
+    group: str
+    samples: ShapeSamples
+
+
 @runtime_checkable
 class SampleSource(Protocol):
     """Shapes that come as samples of other people's preparation, not as meshes.

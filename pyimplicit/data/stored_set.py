@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pyimplicit.checks import check_choice, check_count
 from pyimplicit.data.prepared import Shape
-from pyimplicit.data.samples import ShapeSamples, hash_tensors
+from pyimplicit.data.samples import SampledShape, ShapeSamples, hash_tensors
 from pyimplicit.data.sources import hash_file
 from pyimplicit.data.store import FORMAT, MANIFEST, ShardReader, read_json, read_shard_list, shard_file
 from pyimplicit.errors import DataError
@@ -171,6 +171,10 @@ class StoredSet:
     def shapes(self) -> list[Shape]:
         """Return all shapes with their meshes; errors as `shape`."""
         return [self.shape(position) for position in range(len(self))]
+
+    def sampled_shapes(self) -> list[SampledShape]:
+        """Return all shapes with their samples, for training on what is stored; errors as `__getitem__`."""
+        return [SampledShape(self._names[k], self._groups[k], self[k]) for k in range(len(self))]
 
     def report(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yield the name and the report of `make_watertight` of each shape that was stored, shard by shard."""
