@@ -10,13 +10,15 @@ from pathlib import Path
 
 
 @contextmanager
-def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+def replacing(path: str | os.PathLike[str], flush: bool = True) -> Iterator[Path]:
     """Give a temporary name to write a file under, and rename it to `path` when the block ends without an error.
 
     For files that another library writes; see `write_atomically` for what is promised.
 
     Args:
         path: The file; its folder exists.
+        flush: Wait until it is on the disk. Without, it survives the end of the process, however that comes, but a
+            power cut may leave an empty or partial file: only for what is checked when it is read.
 
     Raises:
         OSError: The file cannot be written; nothing is left behind.
@@ -33,12 +35,13 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         yield temporary
-        with open(temporary, "rb+") as stream:
-            os.fsync(stream.fileno())
+        if flush:
+            with open(temporary, "rb+") as stream:
+                os.fsync(stream.fileno())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-    if os.name == "posix":
+    if flush and os.name == "posix":
         folder = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
@@ -46,7 +49,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
             os.close(folder)
 
 
-def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
+def write_atomically(path: str | os.PathLike[str], content: bytes, flush: bool = True) -> None:
     """Write a file so that its name holds either what was there before or all of `content`, even after a crash.
 
     The content goes to another name in the same folder, is flushed to the disk, and is then renamed; the folder is
@@ -55,6 +58,7 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
     Args:
         path: The file; its folder exists.
         content: What it is to hold.
+        flush: As `replacing`.
 
     Raises:
         OSError: The file cannot be written; nothing is left behind.
@@ -66,7 +70,7 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
         ...     [file.name for file in Path(folder).iterdir()]
         ['a.txt']
     """
-    with replacing(path) as temporary, open(temporary, "xb") as stream:
+    with replacing(path, flush) as temporary, open(temporary, "xb") as stream:
         stream.write(content)
 
 

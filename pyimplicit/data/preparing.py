@@ -327,7 +327,8 @@ class _Work:
         if outcome.reason is not None:
             log.warning("%s left out: %s", entry.name, outcome.reason)
             content = encode_entry(replace(entry, skipped=outcome.reason), {})
-        write_atomically(pending_path(self.folder, entry.index), content)
+        # Not flushed to the disk, which would cost more than a small shape: its hash is checked when it is read.
+        write_atomically(pending_path(self.folder, entry.index), content, flush=False)
 
     def _all_shards(self) -> Iterator[Shard]:
         for number in range(self.shards):

@@ -151,7 +151,7 @@ def reopen_shard(folder: Path, shard: Shard) -> None:
         for entry in shard.entries:
             if entry.stored:
                 tensors = reader.tensors(entry.index)
-                write_atomically(pending_path(folder, entry.index), encode_entry(entry, tensors))
+                write_atomically(pending_path(folder, entry.index), encode_entry(entry, tensors), flush=False)
     (folder / MANIFEST).unlink(missing_ok=True)
     (folder / shard.file).with_suffix(".json").unlink()
 
