@@ -50,6 +50,14 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("data prepare folder:nowhere --out prepared", "nowhere"),
         ("data prepare procedural --out prepared --count 0", "count"),
         ("data prepare procedural --out prepared --count 1 --resolution 1", "resolution"),
+        ("prepare procedural --out busy --count 1", "busy"),
+        ("prepare procedural --out prepared --count 1 --pools linear", "STRATEGY:COUNT"),
+        ("prepare procedural --out prepared --count 1 --pools gaussian:20", "gaussian"),
+        ("prepare procedural --out prepared --count 1 --seconds 0", "seconds"),
+        ("prepare onet:nowhere --out prepared", "nowhere"),
+        ("data export busy --format onet --out exported", "busy"),
+        ("data verify nowhere", "nowhere"),
+        ("data unpack noise.ply --out unpacked", "noise.ply"),
         ("sample none.obj --out out.npz", "none.obj"),
         ("sample corrupt.obj --out out.npz", "corrupt.obj"),
         ("sample noise.ply --out out.npz", "noise.ply"),
@@ -193,9 +201,10 @@ def test_info(capsys: pytest.CaptureFixture[str]) -> None:
 def test_data_list_and_prepare(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "list"]) == 0
     assert "procedural" in capsys.readouterr().out
-    assert main(["data", "prepare", "procedural", "--count", "1", "--out", "prepared"]) == 0
-    assert "1 of 1 shapes prepared in prepared" in capsys.readouterr().out
-    assert list(Path("prepared").rglob("*.safetensors"))
+    few = ["--cloud", "100", "--evaluation", "80", "--processes", "0"]
+    assert main(["data", "prepare", "procedural", "--count", "1", "--out", "prepared", *few]) == 0
+    assert "1 of 1 shapes in prepared, content" in capsys.readouterr().out
+    assert [path.name for path in Path("prepared").rglob("*.safetensors")] == ["00000.safetensors"]
 
 
 def test_train_reconstruct_evaluate(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -27,9 +27,10 @@ def info(arguments: Namespace) -> int:
 
 def data_list(arguments: Namespace) -> int:
     """Print the data sources."""
-    print("procedural    cars made by rule, any number, nothing to download")
-    print("debian-cars   real car meshes of free games; `pyimplicit data fetch debian-cars` once")
-    print("folder:PATH   mesh files of your own")
+    from pyimplicit.data import SOURCES
+
+    for name, text in SOURCES.items():
+        print(f"{name:14}{text}")
     return 0
 
 
@@ -43,17 +44,48 @@ def data_fetch(arguments: Namespace) -> int:
     return 0
 
 
-def data_prepare(arguments: Namespace) -> int:
-    """Prepare all shapes of a source."""
-    from pyimplicit.data import prepare_shapes
-    from pyimplicit.study import create_source
+def data_export(arguments: Namespace) -> int:
+    """Write a stored set in another project's layout."""
+    from pyimplicit.data import StoredSet, export_deepsdf, export_onet
 
-    source = create_source(arguments.source, count=arguments.count, seed=arguments.seed)
-    options = {} if arguments.resolution is None else {"resolution": arguments.resolution}
+    export = {"onet": export_onet, "deepsdf": export_deepsdf}[arguments.format]
+    stored = StoredSet(arguments.stored)
+    with _bar("exporting shapes") as progress:
+        export(stored, arguments.out, pool=arguments.pool, progress=progress)
+    print(f"{arguments.out}: {len(stored)} shapes in the layout of {arguments.format}")
+    return 0
+
+
+def data_verify(arguments: Namespace) -> int:
+    """Compare a stored set with its hashes."""
+    from pyimplicit.data import StoredSet
+
+    stored = StoredSet(arguments.stored)
+    stored.verify()
+    print(f"{arguments.stored}: {len(stored)} shapes, content {stored.content}")
+    return 0
+
+
+def data_unpack(arguments: Namespace) -> int:
+    """Unpack an archive."""
+    from pyimplicit.data import unpack_archive
+
+    print(unpack_archive(arguments.archive, arguments.out))
+    return 0
+
+
+def prepare(arguments: Namespace) -> int:
+    """Prepare all shapes of a source."""
+    from pyimplicit.cli.preparing import prepare_set_from
+
     with _bar("preparing shapes") as progress:
-        shapes = prepare_shapes(source, Path(arguments.out), progress=progress, **options)
-    print(f"{len(shapes)} of {len(source)} shapes prepared in {arguments.out}")
-    return 0 if len(shapes) == len(source) else 1
+        stored, total = prepare_set_from(arguments, progress)
+    print(f"{len(stored)} of {total} shapes in {arguments.out}, content {stored.content}")
+    for name, reason in list(stored.left_out.items())[:10]:
+        _note(f"left out: {name}: {reason}")
+    if len(stored.left_out) > 10:
+        _note(f"{len(stored.left_out)} in all: see {Path(arguments.out) / 'report.csv'}")
+    return 0 if len(stored) == total else 1
 
 
 def sample(arguments: Namespace) -> int:
@@ -88,18 +120,13 @@ def sample(arguments: Namespace) -> int:
 
 def train(arguments: Namespace) -> int:
     """Train a network."""
-    from pyimplicit.data import prepare_shapes
-    from pyimplicit.study import create_source
+    from pyimplicit.cli.preparing import training_shapes
     from pyimplicit.training import train as train_network
 
     config = _train_config(arguments)
     out = Path(arguments.out)
-    source = create_source(arguments.data, count=max(1, arguments.shapes), seed=arguments.data_seed)
-    if arguments.shapes < 1 or arguments.shapes > len(source):
-        raise UsageError(f"argument --shapes: expected 1 to {len(source)} shapes of {arguments.data}")
     with _bar("preparing shapes") as progress:
-        root = Path(arguments.data_root) if arguments.data_root else out / "data"
-        shapes = prepare_shapes(source, root, indices=range(arguments.shapes), progress=progress)
+        shapes = training_shapes(arguments, progress)
     with _bar("training") as progress:
         result = train_network(config, shapes, out, progress=lambda step, steps, loss: progress(step, steps))
     print(f"{out}: {result.steps} steps in {result.seconds:.0f} s, last loss {result.losses[-1]:.4g}")

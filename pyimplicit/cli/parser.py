@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 from pyimplicit import __version__
 
 STRATEGY_HELP = "name or symbol of a strategy, such as uniform, S_BS or linear"
-SOURCE_HELP = "procedural, debian-cars or folder:PATH"
+SOURCE_HELP = "such as procedural, debian-cars, folder:PATH, shapenet:PATH or stored:PATH; see `pyimplicit data list`"
 SCALES = "tiny, small or full"
 
 
@@ -46,6 +46,7 @@ def build_parser() -> Parser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _info(commands)
     _data(commands)
+    _prepare(commands)
     _sample(commands)
     _train(commands)
     _reconstruct(commands)
@@ -66,19 +67,51 @@ def _info(commands: Any) -> None:
 
 
 def _data(commands: Any) -> None:
-    data = commands.add_parser("data", help="Data sources: list, fetch, prepare.").add_subparsers(
-        title="commands", required=True, metavar="COMMAND"
-    )
+    text = "Data sources and stored sets: list, fetch, prepare, export, verify, unpack."
+    data = commands.add_parser("data", help=text).add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add(data, "list", "data_list", "List the data sources.")
     fetch = _add(data, "fetch", "data_fetch", "Download a data set.")
     fetch.add_argument("name", metavar="NAME", help="name of the data set, such as debian-cars")
     fetch.add_argument("--root", help="folder to keep it in; the data layer's own by default")
-    prepare = _add(data, "prepare", "data_prepare", "Make the meshes of a source watertight and normalised.")
+    _prepare_arguments(_add(data, "prepare", "prepare", "The same as `pyimplicit prepare`."))
+    export = _add(data, "export", "data_export", "Write a stored set in another project's layout.")
+    export.add_argument("stored", metavar="SET", help="folder that `pyimplicit prepare` filled")
+    export.add_argument("--format", required=True, choices=("onet", "deepsdf"), help="whose layout")
+    export.add_argument("--out", required=True, help="folder to write to")
+    export.add_argument("--pool", help="pool to export; the evaluation points by default")
+    verify = _add(data, "verify", "data_verify", "Compare every byte of a stored set with its hashes.")
+    verify.add_argument("stored", metavar="SET", help="folder that `pyimplicit prepare` filled")
+    unpack = _add(data, "unpack", "data_unpack", "Unpack a zip or tar archive, refusing dangerous ones.")
+    unpack.add_argument("archive", metavar="ARCHIVE", help="zip or tar file")
+    unpack.add_argument("--out", required=True, help="new folder")
+
+
+def _prepare(commands: Any) -> None:
+    text = "Make a training set of a source: closed meshes, clouds, labelled points. Goes on where it was interrupted."
+    _prepare_arguments(_add(commands, "prepare", "prepare", text))
+
+
+def _prepare_arguments(prepare: Parser) -> None:
     prepare.add_argument("source", metavar="SOURCE", help=SOURCE_HELP)
-    prepare.add_argument("--out", required=True, help="folder of the prepared shapes")
+    prepare.add_argument("--out", required=True, help="folder of the set")
     prepare.add_argument("--count", type=int, default=100, help="number of procedural shapes")
-    prepare.add_argument("--seed", type=int, default=0, help="seed of the procedural shapes")
-    prepare.add_argument("--resolution", type=int, help="cells per axis; the data layer's own by default")
+    prepare.add_argument("--seed", type=int, default=0, help="seed of the procedural shapes and of all points")
+    prepare.add_argument("--method", default="winding", help="how meshes are closed; none leaves them as they are")
+    prepare.add_argument("--resolution", type=int, default=128, help="cells along the longest side of a rebuilt mesh")
+    prepare.add_argument("--cloud", type=int, default=100_000, help="points on the surface, with normals")
+    prepare.add_argument("--evaluation", type=int, default=100_000, help="points to measure with")
+    prepare.add_argument("--box", choices=("cube", "padded"), default="cube", help="where they lie; padded as ONet's")
+    prepare.add_argument(
+        "--pools", nargs="+", default=[], metavar="STRATEGY:COUNT", help="query points to store, such as linear:20000"
+    )
+    prepare.add_argument("--no-mesh", dest="mesh", action="store_false", help="do not store the closed meshes")
+    prepare.add_argument("--shard-size", type=int, default=32, help="shapes in one file")
+    prepare.add_argument("--engine", choices=("local", "ray"), default="local", help="where the work is done")
+    prepare.add_argument("--processes", type=int, help="local worker processes; the number of cores by default")
+    prepare.add_argument("--address", default="auto", help="HOST:PORT of the Ray cluster's head")
+    prepare.add_argument("--cpus", type=float, default=1, help="CPUs of a job on Ray")
+    prepare.add_argument("--seconds", type=float, default=600, help="time limit of one shape")
+    prepare.add_argument("--retry", action="store_true", help="try those again that were left out")
 
 
 def _sample(commands: Any) -> None:

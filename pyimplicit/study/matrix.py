@@ -22,12 +22,13 @@ from typing import Any
 from pyimplicit import _native
 from pyimplicit.atomic import remove_leftovers
 from pyimplicit.data import Shape
+from pyimplicit.engines import Job, LocalEngine, Outcome, Report, run_jobs
 from pyimplicit.errors import ConfigError, StudyError
 from pyimplicit.geometry import Surface
 from pyimplicit.info import versions
+from pyimplicit.lock import FileLock
 from pyimplicit.study.config import RunSpec, StudyConfig
-from pyimplicit.study.engine import Job, Outcome, Report, run_jobs
-from pyimplicit.study.files import FileLock, read_json, write_json
+from pyimplicit.study.files import read_json, write_json
 from pyimplicit.study.progress import StudyProgress, create_progress
 from pyimplicit.study.records import CRASHED, ERROR, Record, failure, read_record, write_records
 from pyimplicit.study.report import write_outputs
@@ -136,7 +137,7 @@ def _carry_out(
     missing = [spec for spec in specs if records[spec.hash] is None]
     watcher.begin(len(specs), len(specs) - len(missing))
     jobs = [Job(spec.name, RunTask(spec, str(_run_folder(folder, spec)), data_root)) for spec in missing]
-    outcomes = run_jobs(jobs, execute, watcher, processes=config.processes, settle=_with_record)
+    outcomes = run_jobs(jobs, execute, watcher, engine=LocalEngine(config.processes), settle=_with_record)
     records |= {spec.hash: outcome.result for spec, outcome in zip(missing, outcomes, strict=True)}
     return [record for record in records.values() if record is not None], Surface(test_shapes[0].mesh)
 

@@ -16,13 +16,14 @@ import torch
 
 from pyimplicit.atomic import remove_leftovers
 from pyimplicit.data import Shape
+from pyimplicit.engines import Report
 from pyimplicit.errors import TrainingError
 from pyimplicit.evaluation import Reference, evaluate
 from pyimplicit.geometry.files import save_mesh
 from pyimplicit.info import machine, versions
+from pyimplicit.lock import FileLock
 from pyimplicit.study.config import DataConfig, EvaluationConfig, RunSpec
-from pyimplicit.study.engine import Report
-from pyimplicit.study.files import FileLock, write_json
+from pyimplicit.study.files import write_json
 from pyimplicit.study.records import COLLAPSED, DIVERGED, Record, failure, read_record, success
 from pyimplicit.study.shapes import study_shapes
 from pyimplicit.training import CodeSearch, Reconstruction, TrainResult, reconstruct_shapes, train

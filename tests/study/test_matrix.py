@@ -11,14 +11,14 @@ import pytest
 
 from pyimplicit.data import Shape
 from pyimplicit.errors import ConfigError, DataError, StudyError
+from pyimplicit.lock import FileLock
 from pyimplicit.study import matrix
-from pyimplicit.study.files import FileLock
 from pyimplicit.study.matrix import run_study, study_status, write_report
 from pyimplicit.study.progress import StudyProgress
 from pyimplicit.study.records import Record, read_records
 from pyimplicit.study.shapes import study_shapes
+from tests.engines.jobs import environment
 from tests.study.helpers import box, broken_run, fake_run, no_shapes, small_config
-from tests.study.jobs import environment
 
 
 @pytest.fixture(autouse=True)
