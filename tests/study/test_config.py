@@ -44,7 +44,7 @@ def test_every_scale_has_training_presets_and_builds() -> None:
         ({"strategies": ["unifrom"]}, "strategies: .*unifrom"),
         ({"strategies": ["S_UNI", "uniform"]}, "strategies: .*once"),
         ({"strategies": 3}, "strategies: expected a list"),
-        ({"fields": ["udf"]}, "fields.onet: .*'udf'"),
+        ({"fields": ["gifs"]}, "fields.onet: .*'gifs'"),
         ({"fields": {"ifnet": ["occ"]}}, "fields: .*'ifnet'"),
         ({"fields": 1}, "fields: expected a list or a mapping"),
         ({"scale": "huge"}, "scale: .*'huge'"),
