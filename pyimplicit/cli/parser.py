@@ -10,6 +10,7 @@ from pyimplicit import __version__
 STRATEGY_HELP = "name or symbol of a strategy, such as uniform, S_BS or linear"
 SOURCE_HELP = "procedural, debian-cars or folder:PATH"
 SCALES = "tiny, small or full"
+STUDY_COMMANDS = {"run", "status", "table", "figures", "report", "claims", "recommend", "-h", "--help"}
 
 
 class UsageError(Exception):
@@ -34,7 +35,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
         >>> parse(["study", "--scale", "tiny"]).command
         'study_run'
     """
-    if argv[:1] == ["study"] and argv[1:2] not in (["run"], ["status"], ["table"], ["report"], ["-h"], ["--help"]):
+    if argv[:1] == ["study"] and not {*argv[1:2]} & STUDY_COMMANDS:
         argv = ["study", "run", *argv[1:]]
     return build_parser().parse_args(argv)
 
@@ -176,8 +177,30 @@ def _study(commands: Any) -> None:
     status.add_argument("folder", metavar="FOLDER", help="folder of the study")
     table = _add(study, "table", "study_table", "Print the table of a study.")
     table.add_argument("folder", metavar="FOLDER", help="folder of the study")
-    table.add_argument("--format", choices=("text", "markdown", "csv"), default="text", help="form of the table")
+    table.add_argument(
+        *("--which",),
+        choices=("main", "I", "II", "III", "IV", "all"),
+        default="main",
+        help="all metrics and the D-Score, or the paper's tables I to IV, or all",
+    )
+    table.add_argument(
+        "--format", choices=("text", "markdown", "csv", "latex"), default="text", help="form of the table"
+    )
     report = _add(
         study, "report", "study_report", "Write tables, figures and report again, of the runs finished so far."
     )
     report.add_argument("folder", metavar="FOLDER", help="folder of the study")
+    claims = _add(study, "claims", "study_claims", "Judge the paper's claims by the runs finished so far.")
+    claims.add_argument("folder", metavar="FOLDER", help="folder of the study")
+    claims.add_argument("--format", choices=("text", "markdown", "json"), default="text", help="form of the answers")
+    recommend = _add(
+        study, "recommend", "study_recommend", "Say which strategy and how many points to train with, and why."
+    )
+    recommend.add_argument(
+        "folder", metavar="FOLDER", nargs="?", help="folder of a study; without one: the paper's figures"
+    )
+    recommend.add_argument("--network", required=True, metavar="NAME", help="such as onet or convonet:grid32")
+    recommend.add_argument("--field", help="occ, sdf, tsdf or udf; that of the network's authors by default")
+    recommend.add_argument(
+        "--budget", type=int, default=2_000, metavar="COUNT", help="most query points per shape and step"
+    )

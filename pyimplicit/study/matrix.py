@@ -8,6 +8,7 @@ The folder of a study:
     runs/NAME/        one run: configuration, checkpoint, losses, reconstructed meshes and, last of all, record.json
     records.jsonl     all records, in the order of the table
     table.*, *.csv, figures/, report.md
+    tables/, claims.*
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from pyimplicit.errors import ConfigError, StudyError
 from pyimplicit.geometry import Surface
 from pyimplicit.info import versions
 from pyimplicit.lock import FileLock
+from pyimplicit.study.answers import write_answers
 from pyimplicit.study.config import RunSpec, StudyConfig
 from pyimplicit.study.files import read_json, write_json
 from pyimplicit.study.progress import StudyProgress, create_progress
@@ -119,6 +121,7 @@ def run_study(
         with create_progress(progress) as watcher:
             records, surface = _carry_out(folder, config, watcher, retry, execute)
         write_records(folder / RECORDS_FILE, records)
+        write_answers(folder, records)
         report = write_outputs(folder, config, records, surface)
     return StudyResult(config, folder, records, build_table(records), report)
 
@@ -171,6 +174,8 @@ def write_report(out: str | os.PathLike[str]) -> Path:
     if not status.records:
         raise StudyError(f"{folder}: no run is finished yet")
     _, test_shapes = study_shapes(status.config.data, _data_root(folder, status.config))
+    write_records(folder / RECORDS_FILE, status.records)
+    write_answers(folder, status.records)
     return write_outputs(folder, status.config, status.records, Surface(test_shapes[0].mesh))
 
 

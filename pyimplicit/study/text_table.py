@@ -70,15 +70,18 @@ class TextTable:
         lines += [rf"\par\footnotesize {_latex(note)}" for note in self.notes]
         return "\n".join([*lines, r"\end{table}"]) + "\n"
 
+    def _longest(self, index: int) -> str:
+        return max((row[index] for row in self.rows), key=len, default="")
+
     def rich(self) -> RichTable:
         """Return the table for a terminal."""
         from rich.table import Table as RichTable
 
         shown = RichTable(title=self.title, title_justify="left", caption="\n".join(self.notes), caption_justify="left")
         for index, column in enumerate(self.columns):
-            shown.add_column(column, justify="right" if index else "left")
+            shown.add_column(column, justify="right" if index and "\n" not in self._longest(index) else "left")
         for row in self.rows:
-            shown.add_row(*row)
+            shown.add_row(*row, end_section=any("\n" in cell for cell in row))
         return shown
 
 
