@@ -48,7 +48,8 @@ class MemoryWatch:
     """Peak memory of a training, apart from what the process held before it.
 
     On Linux what the allocator keeps of earlier runs is given back and the kernel's high-water mark of the resident set
-    reset at the start; elsewhere only the peak of the whole process is known. On a CUDA device torch's own statistics are used.
+    reset at the start; elsewhere only the peak of the whole process is known. On a CUDA device torch's own statistics
+    are used.
     """
 
     def __init__(self, cuda: bool) -> None:
