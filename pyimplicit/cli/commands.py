@@ -247,7 +247,18 @@ def _study_config(arguments: Namespace) -> Any:
     from pyimplicit.study.settings import read_settings
 
     values: dict[str, Any] = read_settings(arguments.config) if arguments.config else {}
-    for key in ("scale", "networks", "strategies", "seeds", "densities", "device", "processes", "threads"):
+    for key in (
+        "scale",
+        "networks",
+        "strategies",
+        "seeds",
+        "densities",
+        "masks",
+        "device",
+        "processes",
+        "engine",
+        "threads",
+    ):
         if getattr(arguments, key) is not None:
             values[key] = getattr(arguments, key)
     if arguments.fields is not None:

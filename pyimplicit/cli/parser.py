@@ -55,6 +55,10 @@ def build_parser() -> Parser:
     return parser
 
 
+def _mask(text: str) -> float | None:
+    return None if text == "none" else float(text)
+
+
 def _add(commands: Any, name: str, function: str, text: str) -> Parser:
     command: Parser = commands.add_parser(name, help=text, description=text)
     command.set_defaults(command=function)
@@ -157,9 +161,12 @@ def _study(commands: Any) -> None:
     run.add_argument("--scale", help=f"size of everything: {SCALES}; tiny if neither this nor --config is given")
     run.add_argument("--networks", nargs="+", metavar="NAME", help="such as onet convonet:grid32 deepsdf")
     run.add_argument("--strategies", nargs="+", metavar="NAME", help=STRATEGY_HELP)
-    run.add_argument("--fields", nargs="+", metavar="FIELD", help="occ, sdf, tsdf, for all networks; or onet=occ,sdf")
+    run.add_argument("--fields", nargs="+", metavar="FIELD", help="occ, sdf, tsdf, udf; or onet=occ,sdf")
     run.add_argument("--seeds", type=int, nargs="+", metavar="SEED", help="one run each")
     run.add_argument("--densities", type=int, nargs="+", metavar="COUNT", help="query points per shape and step")
+    run.add_argument(
+        *("--masks",), type=_mask, nargs="+", metavar="DISTANCE", help="distance masks in mesh units; none is no mask"
+    )
     run.add_argument("--data", metavar="SOURCE", help=SOURCE_HELP)
     run.add_argument("--train", type=int, metavar="COUNT", help="number of training shapes")
     run.add_argument("--test", type=int, metavar="COUNT", help="number of test shapes")
@@ -167,6 +174,7 @@ def _study(commands: Any) -> None:
     run.add_argument("--resolution", type=int, help="cells per axis of marching cubes")
     run.add_argument("--device", help="auto, cpu or cuda; auto takes a GPU where there is one")
     run.add_argument("--processes", type=int, help="worker processes; does not change any result")
+    run.add_argument("--engine", help="local, ray or ray:HOST:PORT; does not change any result")
     run.add_argument("--threads", type=int, help="torch threads of each process")
     run.add_argument(
         "--set", nargs="+", default=[], metavar="KEY=VALUE", help="training settings, or NETWORK.KEY=VALUE"

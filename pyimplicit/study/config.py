@@ -178,6 +178,9 @@ class StudyConfig:
         device: "cpu" or "cuda"; "auto" becomes "cuda" where kernels and torch can both use a GPU, else "cpu".
         threads: Torch threads of each process. Part of the identity, as it may change the last bits.
         processes: Worker processes; 0 runs everything in the calling process. Does not change any result.
+        engine: What carries the runs out: "local" for processes of this machine, "ray" for the Ray cluster this machine
+            belongs to, "ray:HOST:PORT" for another. On a cluster a run takes as many CPUs as it has threads, and one
+            GPU if the device is "cuda". Does not change any result.
 
     Raises:
         ConfigError: A value that cannot be used; the message starts with the key.
@@ -202,6 +205,7 @@ class StudyConfig:
     device: str = "auto"
     threads: int = 1
     processes: int = 2
+    engine: str = "local"
 
     def __post_init__(self) -> None:
         if self.scale not in SCALES:
@@ -215,6 +219,8 @@ class StudyConfig:
             object.__setattr__(self, "device", "cuda" if _native.cuda_status()[0] else "cpu")
         check_whole("threads", self.threads, 1)
         check_whole("processes", self.processes, 0)
+        if not isinstance(self.engine, str) or not re.fullmatch(r"local|ray(:[^:]+:\d+)?", self.engine):
+            raise ConfigError(f"engine: expected local, ray or ray:HOST:PORT, got {self.engine!r}")
         _check_training(self.training)
         self.runs()  # a combination that no TrainConfig accepts fails here, not hours later
 
@@ -255,7 +261,7 @@ class StudyConfig:
     def identity(self) -> dict[str, Any]:
         """Return the part of `as_dict` that determines the results."""
         plain = self.as_dict()
-        del plain["processes"], plain["data"]["root"]
+        del plain["processes"], plain["engine"], plain["data"]["root"]
         return plain
 
     def runs(self) -> list[RunSpec]:

@@ -23,7 +23,7 @@ from typing import Any
 from pyimplicit import _native
 from pyimplicit.atomic import remove_leftovers
 from pyimplicit.data import Shape
-from pyimplicit.engines import Job, LocalEngine, Outcome, Report, run_jobs
+from pyimplicit.engines import Engine, Job, LocalEngine, Outcome, RayEngine, Report, run_jobs
 from pyimplicit.errors import ConfigError, StudyError
 from pyimplicit.geometry import Surface
 from pyimplicit.info import versions
@@ -110,7 +110,7 @@ def run_study(
         ConfigError: The configured device is not there.
         DataError: The shapes cannot be had.
     """
-    folder = Path(out)
+    folder = Path(out).resolve()  # a node of a cluster works in a folder of its own
     _check_device(config)
     _check_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -140,9 +140,16 @@ def _carry_out(
     missing = [spec for spec in specs if records[spec.hash] is None]
     watcher.begin(len(specs), len(specs) - len(missing))
     jobs = [Job(spec.name, RunTask(spec, str(_run_folder(folder, spec)), data_root)) for spec in missing]
-    outcomes = run_jobs(jobs, execute, watcher, engine=LocalEngine(config.processes), settle=_with_record)
+    outcomes = run_jobs(jobs, execute, watcher, engine=_engine(config), settle=_with_record)
     records |= {spec.hash: outcome.result for spec, outcome in zip(missing, outcomes, strict=True)}
     return [record for record in records.values() if record is not None], Surface(test_shapes[0].mesh)
+
+
+def _engine(config: StudyConfig) -> Engine:
+    if config.engine == "local":
+        return LocalEngine(config.processes)
+    _, _, address = config.engine.partition(":")
+    return RayEngine(address or "auto", cpus=config.threads, gpus=1 if config.device == "cuda" else 0)
 
 
 def study_status(out: str | os.PathLike[str]) -> StudyStatus:
@@ -258,13 +265,13 @@ def _fingerprint(shapes: Sequence[Shape]) -> dict[str, Any]:
 
 def _identity(content: dict[str, Any]) -> dict[str, Any]:
     """Return the configuration without what changes no result, as `StudyConfig.identity`; versions included."""
-    config = {key: value for key, value in content["config"].items() if key != "processes"}
+    config = {key: value for key, value in content["config"].items() if key not in ("processes", "engine")}
     config["data"] = {key: value for key, value in dict(config.get("data", {})).items() if key != "root"}
     return {**{key: value for key, value in content.items() if key != "config"}, **config}
 
 
 def _data_root(folder: Path, config: StudyConfig) -> str:
-    return config.data.root or str(folder / "data")
+    return os.path.abspath(config.data.root or folder / "data")
 
 
 def _run_folder(folder: Path, spec: RunSpec) -> Path:
@@ -286,12 +293,14 @@ def _finished(folder: Path, spec: RunSpec, retry: bool) -> Record | None:
 
 
 def _with_record(outcome: Outcome) -> Outcome:
-    """Give a run that raised or crashed its record, so that it is not carried out again."""
-    if outcome.reason is None:
-        return outcome
+    """See that the run has its record here: also one that raised or crashed, so that it is not carried out again."""
     task: RunTask = outcome.job.payload
     folder = Path(task.folder)
     folder.mkdir(parents=True, exist_ok=True)
+    if outcome.reason is None:
+        if not (folder / RECORD_FILE).exists():  # it was written on a node of a cluster that does not share the folder
+            write_json(folder / RECORD_FILE, dataclasses.asdict(outcome.result))
+        return outcome
     status = CRASHED if outcome.crashed else ERROR
     facts: dict[str, Any] = {"versions": versions(), "machine": run_machine(task.spec.training["device"])}
     record = failure(task.spec, status, outcome.reason, **facts)
