@@ -184,11 +184,10 @@ def study_status(arguments: Namespace) -> int:
 
 def study_table(arguments: Namespace) -> int:
     """Print the tables of the runs finished so far."""
-    from pyimplicit.study import build_table, csv_table, markdown_table, rich_tables
-    from pyimplicit.study import study_status as look
-    from pyimplicit.study.paper_tables import paper_tables
+    from pyimplicit.study import build_table, csv_table, markdown_table, rich_tables, study_records
+    from pyimplicit.study.numbered_tables import paper_tables
 
-    records = look(arguments.folder).records
+    records = study_records(arguments.folder)
     console = _console()
     if arguments.which in ("main", "all"):
         if arguments.format == "latex":
@@ -212,10 +211,10 @@ def study_table(arguments: Namespace) -> int:
 
 def study_claims(arguments: Namespace) -> int:
     """Print the paper's claims with their verdicts, the figures that led to them in the longer forms."""
-    from pyimplicit.study import study_status as look
+    from pyimplicit.study import study_records
     from pyimplicit.study.claims import claims_json, claims_markdown, claims_table, judge_claims
 
-    claims = judge_claims(look(arguments.folder).records)
+    claims = judge_claims(study_records(arguments.folder))
     if arguments.format == "text":
         _console().print(claims_table(claims).rich())
     else:
@@ -225,10 +224,10 @@ def study_claims(arguments: Namespace) -> int:
 
 def study_recommend(arguments: Namespace) -> int:
     """Print a strategy and a density with the evidence."""
-    from pyimplicit.study import study_status as look
-    from pyimplicit.study.recommend import recommend
+    from pyimplicit.study import study_records
+    from pyimplicit.study.recommendation import recommend
 
-    records = [] if arguments.folder is None else look(arguments.folder).records
+    records = [] if arguments.folder is None else study_records(arguments.folder)
     print("\n".join(recommend(arguments.network, arguments.field, budget=arguments.budget, records=records).lines()))
     return 0
 

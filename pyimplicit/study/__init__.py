@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pyimplicit.study.claims import judge_claims
     from pyimplicit.study.config import DataConfig, EvaluationConfig, RunSpec, StudyConfig, load_config
-    from pyimplicit.study.matrix import StudyResult, StudyStatus, run_study, study_status, write_report
-    from pyimplicit.study.paper_tables import paper_tables
-    from pyimplicit.study.recommend import Recommendation, recommend
+    from pyimplicit.study.matrix import StudyResult, StudyStatus, run_study, study_records, study_status, write_report
+    from pyimplicit.study.numbered_tables import paper_tables
+    from pyimplicit.study.recommendation import Recommendation, recommend
     from pyimplicit.study.records import Record, read_records
     from pyimplicit.study.shapes import create_source
     from pyimplicit.study.tables import StudyTable, build_table, csv_table, markdown_table, rich_tables
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 _HOMES = {
     "claims": ("judge_claims",),
     "config": ("DataConfig", "EvaluationConfig", "RunSpec", "StudyConfig", "load_config"),
-    "matrix": ("StudyResult", "StudyStatus", "run_study", "study_status", "write_report"),
-    "paper_tables": ("paper_tables",),
-    "recommend": ("Recommendation", "recommend"),
+    "matrix": ("StudyResult", "StudyStatus", "run_study", "study_records", "study_status", "write_report"),
+    "numbered_tables": ("paper_tables",),
+    "recommendation": ("Recommendation", "recommend"),
     "records": ("Record", "read_records"),
     "shapes": ("create_source",),
     "tables": ("StudyTable", "build_table", "csv_table", "markdown_table", "rich_tables"),
@@ -50,6 +50,7 @@ __all__ = [
     "recommend",
     "rich_tables",
     "run_study",
+    "study_records",
     "study_status",
     "write_report",
 ]

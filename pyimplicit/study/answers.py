@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pyimplicit.study.claims import claims_json, claims_markdown, judge_claims
 from pyimplicit.study.files import write_text
-from pyimplicit.study.paper_tables import paper_tables
+from pyimplicit.study.numbered_tables import paper_tables
 from pyimplicit.study.records import Record
 
 CLAIMS_FILE = "claims.md"

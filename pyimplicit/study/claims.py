@@ -15,7 +15,7 @@ from scipy.stats import rankdata
 
 from pyimplicit.sampling import STRATEGIES
 from pyimplicit.study import verdicts
-from pyimplicit.study.paper_tables import d_scores, seed_d_scores, step_seconds
+from pyimplicit.study.numbered_tables import d_scores, seed_d_scores, step_seconds
 from pyimplicit.study.published import TYPES
 from pyimplicit.study.records import COLLAPSED, Record
 from pyimplicit.study.results import Results, RowKey

@@ -32,7 +32,7 @@ from pyimplicit.study.answers import write_answers
 from pyimplicit.study.config import RunSpec, StudyConfig
 from pyimplicit.study.files import read_json, write_json
 from pyimplicit.study.progress import StudyProgress, create_progress
-from pyimplicit.study.records import CRASHED, ERROR, Record, failure, read_record, write_records
+from pyimplicit.study.records import CRASHED, ERROR, Record, failure, read_record, read_records, write_records
 from pyimplicit.study.report import write_outputs
 from pyimplicit.study.runs import RECORD_FILE, RunTask, execute_run, run_machine
 from pyimplicit.study.settings import differing_keys
@@ -170,6 +170,28 @@ def study_status(out: str | os.PathLike[str]) -> StudyStatus:
     return StudyStatus(config, len(specs), [record for record in found if record is not None], running)
 
 
+def study_records(out: str | os.PathLike[str]) -> list[Record]:
+    """Return the records in a study's folder, in the order of the table, also those of another version's runs.
+
+    They come from the folders of the runs, or from `records.jsonl` where only that is left.
+
+    Raises:
+        StudyError: The folder holds no study, or a damaged record.
+    """
+    folder = Path(out)
+    paths = sorted((folder / "runs").glob(f"*/{RECORD_FILE}"))
+    if not paths and (folder / RECORDS_FILE).exists():
+        return read_records(folder)
+    order = {_place(spec): index for index, spec in enumerate(read_config(folder).runs())}
+    records = [read_record(path) for path in paths]
+    return sorted(records, key=lambda record: order.get(_place(record), len(order)))
+
+
+def _place(run: RunSpec | Record) -> tuple[Any, ...]:
+    """Return where in the matrix a run stands."""
+    return (run.network, run.variant, run.field, run.strategy, run.density, run.mask, run.seed)
+
+
 def write_report(out: str | os.PathLike[str]) -> Path:
     """Write tables, figures and report of the runs finished so far; returns the path of the report.
 
@@ -177,13 +199,13 @@ def write_report(out: str | os.PathLike[str]) -> Path:
         StudyError: The folder holds no study, or no run is finished.
     """
     folder = Path(out)
-    status = study_status(folder)
-    if not status.records:
+    config, records = read_config(folder), study_records(folder)
+    if not records:
         raise StudyError(f"{folder}: no run is finished yet")
-    _, test_shapes = study_shapes(status.config.data, _data_root(folder, status.config))
-    write_records(folder / RECORDS_FILE, status.records)
-    write_answers(folder, status.records)
-    return write_outputs(folder, status.config, status.records, Surface(test_shapes[0].mesh))
+    _, test_shapes = study_shapes(config.data, _data_root(folder, config))
+    write_records(folder / RECORDS_FILE, records)
+    write_answers(folder, records)
+    return write_outputs(folder, config, records, Surface(test_shapes[0].mesh))
 
 
 def read_config(folder: Path) -> StudyConfig:

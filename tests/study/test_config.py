@@ -151,3 +151,59 @@ def test_auto_takes_a_gpu_that_can_be_used(usable: bool, device: str, monkeypatc
 def test_differing_keys() -> None:
     assert differing_keys({"a": {"b": 1, "c": 2}, "d": 3}, {"a": {"b": 1, "c": 4}, "e": 3}) == ["a.c", "d", "e"]
     assert differing_keys({"a": None}, {}) == ["a"]
+
+
+def test_parts_are_matrices_of_their_own_and_a_run_of_two_parts_is_one() -> None:
+    config = StudyConfig.from_dict(
+        {
+            "networks": ["onet", "deepsdf"],
+            "strategies": ["uniform", "linear(tau=0.2)"],
+            "fields": {"onet": ["occ", "sdf"]},
+            "parts": [
+                {},
+                {"networks": ["onet"], "seeds": [0, 1]},
+                {"networks": ["deepsdf"], "fields": ["tsdf"], "strategies": ["S_BS"], "densities": [10, 20]},
+            ],
+        }
+    )
+    runs = config.runs()
+    assert len({run.name for run in runs}) == len(runs) == 6 + 4 + 2
+    assert [(run.network, run.field, run.seed) for run in runs[6:]] == [
+        *[("onet", "occ", 1)] * 2,
+        *[("onet", "sdf", 1)] * 2,
+        *[("deepsdf", "tsdf", 0)] * 2,
+    ]
+    assert [run.density for run in runs[-2:]] == [10, 20]
+    again = StudyConfig.from_dict(config.as_dict())
+    assert again == config
+    assert [run.hash for run in again.runs()] == [run.hash for run in runs]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"parts": {}}, "parts: expected a list"),
+        ({"parts": [1]}, "parts: expected mappings, got 1"),
+        ({"parts": [{"seed": [1]}]}, "parts.seed: unknown key (did you mean seeds?)"),
+        ({"parts": [{"seeds": [-1]}]}, "parts.seeds: "),
+        ({"parts": [{"networks": ["onett"]}]}, "networks: .*'onett'"),
+        ({"parts": [{"fields": {"ifnet": ["occ"]}}]}, "parts.fields: .*'ifnet'"),
+        ({"masks": [0.0]}, "masks: .*0.0"),
+        ({"masks": [0.1, 0.1]}, "masks: .*once"),
+        ({"strategies": ["linear(tau=-1)"]}, "strategies: tau: "),
+        ({"strategies": ["uniform(tau=1)"]}, "strategies: .*of none"),
+        ({"engine": "cloud"}, "engine: .*'cloud'"),
+        ({"evaluation": {"collapse_iou": 2.0}}, "evaluation.collapse_iou: .*2.0"),
+    ],
+)
+def test_a_bad_axis_names_its_key(values: dict[str, Any], message: str) -> None:
+    pattern = message.replace("(", r"\(").replace(")", r"\)").replace("?", r"\?")
+    with pytest.raises(ConfigError, match=f"^{pattern}"):
+        StudyConfig.from_dict({"networks": ["onet"], **values})
+
+
+def test_engine_and_processes_are_no_part_of_what_a_study_is() -> None:
+    one = StudyConfig.from_dict({"networks": ["onet"], "engine": "ray:head:6379", "processes": 7})
+    other = StudyConfig.from_dict({"networks": ["onet"]})
+    assert one.identity() == other.identity()
+    assert [run.hash for run in one.runs()] == [run.hash for run in other.runs()]

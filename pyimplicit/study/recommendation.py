@@ -12,7 +12,7 @@ from pyimplicit.checks import check_count
 from pyimplicit.errors import ConfigError
 from pyimplicit.study import published
 from pyimplicit.study.axes import FIELDS, network_label, split_network
-from pyimplicit.study.paper_tables import step_seconds
+from pyimplicit.study.numbered_tables import step_seconds
 from pyimplicit.study.records import Record
 from pyimplicit.study.results import Results, RowKey
 from pyimplicit.study.tables import SCORED, symbol
@@ -139,7 +139,7 @@ def _step(judge: Judge, row: RowKey, strategy: str) -> float | None:
 
 def _overall(judge: Judge) -> dict[str, float]:
     """D-Scores over the networks of the records on their own fields; nothing where they cannot be had."""
-    from pyimplicit.study.paper_tables import d_scores
+    from pyimplicit.study.numbered_tables import d_scores
 
     rows = judge.results.own_rows()
     strategies = [s for s in judge.results.strategies(rows) if all(judge.results.records(row, s) for row in rows)]
