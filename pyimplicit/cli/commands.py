@@ -248,6 +248,7 @@ def _study_config(arguments: Namespace) -> Any:
     values: dict[str, Any] = read_settings(arguments.config) if arguments.config else {}
     for key in (
         "scale",
+        "recipe",
         "networks",
         "strategies",
         "seeds",

@@ -9,7 +9,8 @@ from pyimplicit import __version__
 
 STRATEGY_HELP = "name or symbol of a strategy, such as uniform, S_BS or linear"
 SOURCE_HELP = "procedural, debian-cars or folder:PATH"
-SCALES = "tiny, small or full"
+PRESETS = "tiny, small or full"
+SCALES = "tiny, small, gpu or paper"
 STUDY_COMMANDS = {"run", "status", "table", "figures", "report", "claims", "recommend", "-h", "--help"}
 
 
@@ -110,7 +111,7 @@ def _train(commands: Any) -> None:
     train.add_argument("--variant", help="variant of the network")
     train.add_argument("--field", help="occ, sdf, tsdf or udf; what the network was published with by default")
     train.add_argument("--strategy", help=f"{STRATEGY_HELP}; what the network was published with by default")
-    train.add_argument("--scale", default="tiny", help=f"preset of everything else: {SCALES}")
+    train.add_argument("--scale", default="tiny", help=f"preset of everything else: {PRESETS}")
     train.add_argument("--steps", type=int, help="optimiser steps")
     train.add_argument("--seed", type=int, help="seed of the run")
     train.add_argument("--device", help="cpu or cuda")
@@ -159,6 +160,7 @@ def _study(commands: Any) -> None:
     run.add_argument("--out", help="folder of the study", default="runs/study")
     run.add_argument("--config", help="YAML or JSON file of a study; arguments given here override it")
     run.add_argument("--scale", help=f"size of everything: {SCALES}; tiny if neither this nor --config is given")
+    run.add_argument("--recipe", help="how networks are trained: tiny, small, author or paper; the scale's by default")
     run.add_argument("--networks", nargs="+", metavar="NAME", help="such as onet convonet:grid32 deepsdf")
     run.add_argument("--strategies", nargs="+", metavar="NAME", help=STRATEGY_HELP)
     run.add_argument("--fields", nargs="+", metavar="FIELD", help="occ, sdf, tsdf, udf; or onet=occ,sdf")

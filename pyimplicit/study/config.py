@@ -23,13 +23,17 @@ from pyimplicit.study.settings import (
     hint,
     read_settings,
 )
-from pyimplicit.training import PAPER_DEFAULTS, TrainConfig, preset, search_preset
+from pyimplicit.training import PAPER_DEFAULTS, TrainConfig, preset, recipe, search_preset
 
 # Written into every run's identity: raise it when the meaning of a run changes without a change of its configuration.
 RUN_FORMAT = 1
 
 # The order of the paper's spectrum from uniform to surface, without the three hybrids that Figure 7 also leaves out.
 DEFAULT_STRATEGIES = ("uniform", "balanced_surface", "few_uniform_near_surface", "near_surface", "linear")
+
+# How networks are trained: presets at reduced widths, and whole recipes.
+PRESETS = ("tiny", "small")
+RECIPES = (*PRESETS, "author", "paper")
 
 # Fields of TrainConfig that the study itself decides; the rest may be overridden through `training`.
 _GOVERNED = ("network", "variant", "field", "strategy", "points_per_step", "mask_distance", "seed", "device", "threads")
@@ -160,7 +164,10 @@ class StudyConfig:
     """A matrix of runs: networks x fields x strategies x densities x masks x seeds on one data set, or several in turn.
 
     Args:
-        scale: Training presets to use, one of `SCALES`; `StudyConfig.at_scale` also takes data and evaluation from it.
+        scale: How large the study is, one of `SCALES`. `at_scale` and `from_dict` take from it what is not given; its
+            parts only where no axis of the matrix is given.
+        recipe: How networks are trained: "tiny" or "small", which are presets at reduced widths for a CPU, "author" as
+            the networks' authors do, "paper" by the paper's protocol. Empty means that of the scale.
         networks: Names, a variant after a colon: "onet", "convonet:grid32", "deepsdf".
         strategies: Names or paper symbols of sampling strategies; stored as names.
         fields: "occ", "sdf", "tsdf". A list holds for every network, a mapping names networks; a network without an
@@ -192,6 +199,7 @@ class StudyConfig:
     """
 
     scale: str = "tiny"
+    recipe: str = ""
     networks: tuple[str, ...] = ("onet", "convonet:3plane", "deepsdf")
     strategies: tuple[str, ...] = DEFAULT_STRATEGIES
     fields: dict[str, tuple[str, ...]] = field(default_factory=dict)
@@ -210,6 +218,9 @@ class StudyConfig:
     def __post_init__(self) -> None:
         if self.scale not in SCALES:
             raise ConfigError(f"scale: expected one of {', '.join(SCALES)}, got {self.scale!r}")
+        object.__setattr__(self, "recipe", self.recipe or SCALES[self.scale]["recipe"])
+        if self.recipe not in RECIPES:
+            raise ConfigError(f"recipe: expected one of {', '.join(RECIPES)}, got {self.recipe!r}")
         for key, value in check_axes({key: getattr(self, key) for key in AXES}).items():
             object.__setattr__(self, key, value)
         object.__setattr__(self, "parts", tuple(map(self._part, check_list("parts", self.parts, may_be_empty=True))))
@@ -243,6 +254,8 @@ class StudyConfig:
         if not isinstance(scale, str) or scale not in SCALES:
             raise ConfigError(f"scale: expected one of {', '.join(SCALES)}, got {scale!r}")
         merged: dict[str, Any] = {**SCALES[scale], **values, "scale": scale}
+        if "parts" not in values and any(key in values for key in AXES):
+            merged.pop("parts", None)
         for key, part in (("data", DataConfig), ("evaluation", EvaluationConfig)):
             given = merged.get(key, {})
             if isinstance(given, part):
@@ -308,6 +321,12 @@ class StudyConfig:
             part = {**part, "fields": None}
         return {key: whole[key] for key in AXES if key in part}
 
+    def _base(self, network: str, variant: str | None) -> TrainConfig:
+        """Return the training of a network by the study's recipe, before anything is varied or overridden."""
+        if self.recipe in PRESETS:
+            return preset(network, self.recipe)
+        return recipe(network, self.recipe, variant).train_config(self.data.train)
+
     def _run(
         self,
         network: str,
@@ -318,7 +337,7 @@ class StudyConfig:
         mask: float | None,
         seed: int,
     ) -> RunSpec:
-        base = preset(network, self.scale)
+        base = self._base(network, variant)
         general = {key: value for key, value in self.training.items() if key not in VARIANTS}
         overrides = {**general, **self.training.get(network, {})}
         if name not in ("tsdf", "udf"):
@@ -340,7 +359,7 @@ class StudyConfig:
         except (TypeError, ValueError) as error:
             raise ConfigError(f"training.{error}") from error
         training = json.loads(canonical_json(config.to_dict()))
-        search = dataclasses.asdict(search_preset(self.scale))
+        search = dataclasses.asdict(search_preset(self.recipe if self.recipe in PRESETS else "full"))
         if self.evaluation.code_steps is not None:
             search["steps"] = self.evaluation.code_steps
         return RunSpec(
