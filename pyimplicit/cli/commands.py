@@ -199,8 +199,8 @@ def study_table(arguments: Namespace) -> int:
         else:
             print({"markdown": markdown_table, "csv": csv_table}[arguments.format](table), end="")
     if arguments.which != "main":
-        wanted = None if arguments.which == "all" else f"Table {arguments.which}."
-        found = [one for one in paper_tables(records) if wanted is None or one.title.startswith(wanted)]
+        wanted = None if arguments.which == "all" else f"Table {arguments.which}"
+        found = [one for one in paper_tables(records) if wanted is None or one.title.startswith(f"{wanted}.")]
         for one in found:
             console.print(one.rich()) if arguments.format == "text" else print(getattr(one, arguments.format)())
         if not found:

@@ -110,7 +110,7 @@ def run_study(
         ConfigError: The configured device is not there.
         DataError: The shapes cannot be had.
     """
-    folder = Path(out).resolve()  # a node of a cluster works in a folder of its own
+    folder = Path(out)
     _check_device(config)
     _check_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -139,7 +139,8 @@ def _carry_out(
     records = {spec.hash: _finished(folder, spec, retry) for spec in specs}
     missing = [spec for spec in specs if records[spec.hash] is None]
     watcher.begin(len(specs), len(specs) - len(missing))
-    jobs = [Job(spec.name, RunTask(spec, str(_run_folder(folder, spec)), data_root)) for spec in missing]
+    # Whole paths: a worker of a cluster has a working directory of its own.
+    jobs = [Job(spec.name, RunTask(spec, str(_run_folder(folder, spec).resolve()), data_root)) for spec in missing]
     outcomes = run_jobs(jobs, execute, watcher, engine=_engine(config), settle=_with_record)
     records |= {spec.hash: outcome.result for spec, outcome in zip(missing, outcomes, strict=True)}
     return [record for record in records.values() if record is not None], Surface(test_shapes[0].mesh)
@@ -179,9 +180,9 @@ def study_records(out: str | os.PathLike[str]) -> list[Record]:
         StudyError: The folder holds no study, or a damaged record.
     """
     folder = Path(out)
-    paths = sorted((folder / "runs").glob(f"*/{RECORD_FILE}"))
-    if not paths and (folder / RECORDS_FILE).exists():
+    if not (folder / "runs").exists() and (folder / RECORDS_FILE).exists():
         return read_records(folder)
+    paths = sorted((folder / "runs").glob(f"*/{RECORD_FILE}"))
     order = {_place(spec): index for index, spec in enumerate(read_config(folder).runs())}
     records = [read_record(path) for path in paths]
     return sorted(records, key=lambda record: order.get(_place(record), len(order)))

@@ -7,10 +7,9 @@ import pytest
 
 from pyimplicit import _native
 from pyimplicit.errors import ConfigError
-from pyimplicit.study.config import StudyConfig, load_config
+from pyimplicit.study.config import RECIPES, StudyConfig, load_config
 from pyimplicit.study.scales import SCALES
 from pyimplicit.study.settings import differing_keys
-from pyimplicit.training.presets import SCALES as TRAINING_SCALES
 
 
 def test_the_default_study_is_the_matrix_of_three_networks_and_five_strategies() -> None:
@@ -24,10 +23,29 @@ def test_the_default_study_is_the_matrix_of_three_networks_and_five_strategies()
     }
 
 
-def test_every_scale_has_training_presets_and_builds() -> None:
-    assert tuple(SCALES) == TRAINING_SCALES
+def test_every_scale_and_recipe_builds() -> None:
     for scale in SCALES:
-        assert StudyConfig.at_scale(scale).data.train == SCALES[scale]["data"]["train"]
+        config = StudyConfig.at_scale(scale)
+        assert config.data.train == SCALES[scale]["data"]["train"]
+        assert config.recipe == SCALES[scale]["recipe"]
+        assert StudyConfig.from_dict(config.as_dict()).runs() == config.runs()
+    widths = {
+        name: StudyConfig.at_scale("tiny", networks=["onet"], recipe=name).runs()[0].training["network_config"]
+        for name in RECIPES
+    }
+    assert widths["tiny"]
+    assert widths["paper"] == widths["author"] == {}
+    with pytest.raises(ConfigError, match=r"recipe: .*'own'"):
+        StudyConfig.at_scale("tiny", recipe="own")
+
+
+def test_a_scale_of_the_whole_programme_gives_way_to_axes_of_ones_own() -> None:
+    whole = StudyConfig.at_scale("small")
+    assert {run.field for run in whole.runs()} == {"occ", "sdf", "tsdf", "udf"}
+    assert len({run.network for run in whole.runs()}) == 6
+    own = StudyConfig.at_scale("small", networks=["onet"], strategies=["S_BS"])
+    assert [(run.network, run.strategy) for run in own.runs()] == [("onet", "balanced_surface")]
+    assert StudyConfig.at_scale("small", data={"train": 3}).runs()[-1].field == "udf"
 
 
 @pytest.mark.parametrize(
