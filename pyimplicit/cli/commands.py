@@ -210,17 +210,52 @@ def study_status(arguments: Namespace) -> int:
 
 
 def study_table(arguments: Namespace) -> int:
-    """Print the table of the runs finished so far."""
-    from pyimplicit.study import build_table, csv_table, markdown_table, rich_tables
-    from pyimplicit.study import study_status as look
+    """Print the tables of the runs finished so far."""
+    from pyimplicit.study import build_table, csv_table, markdown_table, rich_tables, study_records
+    from pyimplicit.study.numbered_tables import paper_tables
 
-    table = build_table(look(arguments.folder).records)
+    records = study_records(arguments.folder)
+    console = _console()
+    if arguments.which in ("main", "all"):
+        if arguments.format == "latex":
+            raise UsageError("argument --format: expected text, markdown or csv for the main table, got latex")
+        table = build_table(records)
+        if arguments.format == "text":
+            for part in rich_tables(table):
+                console.print(part)
+        else:
+            print({"markdown": markdown_table, "csv": csv_table}[arguments.format](table), end="")
+    if arguments.which != "main":
+        wanted = None if arguments.which == "all" else f"Table {arguments.which}"
+        found = [one for one in paper_tables(records) if wanted is None or one.title.startswith(f"{wanted}.")]
+        for one in found:
+            console.print(one.rich()) if arguments.format == "text" else print(getattr(one, arguments.format)())
+        if not found:
+            _note(f"{arguments.folder}: no run for {wanted or 'the tables of the paper'} is finished yet")
+            return 1
+    return 0
+
+
+def study_claims(arguments: Namespace) -> int:
+    """Print the paper's claims with their verdicts, the figures that led to them in the longer forms."""
+    from pyimplicit.study import study_records
+    from pyimplicit.study.claims import claims_json, claims_markdown, claims_table, judge_claims
+
+    claims = judge_claims(study_records(arguments.folder))
     if arguments.format == "text":
-        console = _console()
-        for part in rich_tables(table):
-            console.print(part)
+        _console().print(claims_table(claims).rich())
     else:
-        print({"markdown": markdown_table, "csv": csv_table}[arguments.format](table), end="")
+        print({"markdown": claims_markdown, "json": claims_json}[arguments.format](claims), end="")
+    return 0
+
+
+def study_recommend(arguments: Namespace) -> int:
+    """Print a strategy and a density with the evidence."""
+    from pyimplicit.study import study_records
+    from pyimplicit.study.recommendation import recommend
+
+    records = [] if arguments.folder is None else study_records(arguments.folder)
+    print("\n".join(recommend(arguments.network, arguments.field, budget=arguments.budget, records=records).lines()))
     return 0
 
 
@@ -238,7 +273,19 @@ def _study_config(arguments: Namespace) -> Any:
     from pyimplicit.study.settings import read_settings
 
     values: dict[str, Any] = read_settings(arguments.config) if arguments.config else {}
-    for key in ("scale", "networks", "strategies", "seeds", "densities", "device", "processes", "threads"):
+    for key in (
+        "scale",
+        "recipe",
+        "networks",
+        "strategies",
+        "seeds",
+        "densities",
+        "masks",
+        "device",
+        "processes",
+        "engine",
+        "threads",
+    ):
         if getattr(arguments, key) is not None:
             values[key] = getattr(arguments, key)
     if arguments.fields is not None:

@@ -9,7 +9,9 @@ from pyimplicit import __version__
 
 STRATEGY_HELP = "name or symbol of a strategy, such as uniform, S_BS or linear"
 SOURCE_HELP = "such as procedural, debian-cars, folder:PATH, shapenet:PATH or stored:PATH; see `pyimplicit data list`"
-SCALES = "tiny, small or full"
+PRESETS = "tiny, small or full"
+SCALES = "tiny, small, gpu or paper"
+STUDY_COMMANDS = {"run", "status", "table", "figures", "report", "claims", "recommend", "-h", "--help"}
 
 
 class UsageError(Exception):
@@ -34,7 +36,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
         >>> parse(["study", "--scale", "tiny"]).command
         'study_run'
     """
-    if argv[:1] == ["study"] and argv[1:2] not in (["run"], ["status"], ["table"], ["report"], ["-h"], ["--help"]):
+    if argv[:1] == ["study"] and not {*argv[1:2]} & STUDY_COMMANDS:
         argv = ["study", "run", *argv[1:]]
     return build_parser().parse_args(argv)
 
@@ -53,6 +55,10 @@ def build_parser() -> Parser:
     _evaluate(commands)
     _study(commands)
     return parser
+
+
+def _mask(text: str) -> float | None:
+    return None if text == "none" else float(text)
 
 
 def _add(commands: Any, name: str, function: str, text: str) -> Parser:
@@ -138,7 +144,7 @@ def _train(commands: Any) -> None:
     train.add_argument("--variant", help="variant of the network")
     train.add_argument("--field", help="occ, sdf, tsdf or udf; what the network was published with by default")
     train.add_argument("--strategy", help=f"{STRATEGY_HELP}; what the network was published with by default")
-    train.add_argument("--scale", default="tiny", help=f"preset of everything else: {SCALES}")
+    train.add_argument("--scale", default="tiny", help=f"preset of everything else: {PRESETS}")
     train.add_argument("--steps", type=int, help="optimiser steps")
     train.add_argument("--seed", type=int, help="seed of the run")
     train.add_argument("--device", help="cpu or cuda")
@@ -187,11 +193,15 @@ def _study(commands: Any) -> None:
     run.add_argument("--out", help="folder of the study", default="runs/study")
     run.add_argument("--config", help="YAML or JSON file of a study; arguments given here override it")
     run.add_argument("--scale", help=f"size of everything: {SCALES}; tiny if neither this nor --config is given")
+    run.add_argument("--recipe", help="how networks are trained: tiny, small, author or paper; the scale's by default")
     run.add_argument("--networks", nargs="+", metavar="NAME", help="such as onet convonet:grid32 deepsdf")
     run.add_argument("--strategies", nargs="+", metavar="NAME", help=STRATEGY_HELP)
-    run.add_argument("--fields", nargs="+", metavar="FIELD", help="occ, sdf, tsdf, for all networks; or onet=occ,sdf")
+    run.add_argument("--fields", nargs="+", metavar="FIELD", help="occ, sdf, tsdf, udf; or onet=occ,sdf")
     run.add_argument("--seeds", type=int, nargs="+", metavar="SEED", help="one run each")
     run.add_argument("--densities", type=int, nargs="+", metavar="COUNT", help="query points per shape and step")
+    run.add_argument(
+        *("--masks",), type=_mask, nargs="+", metavar="DISTANCE", help="distance masks in mesh units; none is no mask"
+    )
     run.add_argument("--data", metavar="SOURCE", help=SOURCE_HELP)
     run.add_argument("--train", type=int, metavar="COUNT", help="number of training shapes")
     run.add_argument("--test", type=int, metavar="COUNT", help="number of test shapes")
@@ -199,6 +209,7 @@ def _study(commands: Any) -> None:
     run.add_argument("--resolution", type=int, help="cells per axis of marching cubes")
     run.add_argument("--device", help="auto, cpu or cuda; auto takes a GPU where there is one")
     run.add_argument("--processes", type=int, help="worker processes; does not change any result")
+    run.add_argument("--engine", help="local, ray or ray:HOST:PORT; does not change any result")
     run.add_argument("--threads", type=int, help="torch threads of each process")
     run.add_argument(
         "--set", nargs="+", default=[], metavar="KEY=VALUE", help="training settings, or NETWORK.KEY=VALUE"
@@ -209,8 +220,30 @@ def _study(commands: Any) -> None:
     status.add_argument("folder", metavar="FOLDER", help="folder of the study")
     table = _add(study, "table", "study_table", "Print the table of a study.")
     table.add_argument("folder", metavar="FOLDER", help="folder of the study")
-    table.add_argument("--format", choices=("text", "markdown", "csv"), default="text", help="form of the table")
+    table.add_argument(
+        *("--which",),
+        choices=("main", "I", "II", "III", "IV", "all"),
+        default="main",
+        help="all metrics and the D-Score, or the paper's tables I to IV, or all",
+    )
+    table.add_argument(
+        "--format", choices=("text", "markdown", "csv", "latex"), default="text", help="form of the table"
+    )
     report = _add(
         study, "report", "study_report", "Write tables, figures and report again, of the runs finished so far."
     )
     report.add_argument("folder", metavar="FOLDER", help="folder of the study")
+    claims = _add(study, "claims", "study_claims", "Judge the paper's claims by the runs finished so far.")
+    claims.add_argument("folder", metavar="FOLDER", help="folder of the study")
+    claims.add_argument("--format", choices=("text", "markdown", "json"), default="text", help="form of the answers")
+    recommend = _add(
+        study, "recommend", "study_recommend", "Say which strategy and how many points to train with, and why."
+    )
+    recommend.add_argument(
+        "folder", metavar="FOLDER", nargs="?", help="folder of a study; without one: the paper's figures"
+    )
+    recommend.add_argument("--network", required=True, metavar="NAME", help="such as onet or convonet:grid32")
+    recommend.add_argument("--field", help="occ, sdf, tsdf or udf; that of the network's authors by default")
+    recommend.add_argument(
+        "--budget", type=int, default=2_000, metavar="COUNT", help="most query points per shape and step"
+    )

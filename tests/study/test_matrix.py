@@ -88,7 +88,7 @@ def test_finished_runs_are_not_carried_out_again(tmp_path: Path) -> None:
             seen.append(job.payload.spec.label)
 
     second = run_study(small_config(processes=0), tmp_path, progress=Watcher(), execute=fake_run)
-    assert seen == ["3 of 4", "DeepSDF SDF balanced_surface"]
+    assert seen == ["3 of 4", "DeepSDF SDF balanced_surface n256 seed 0"]
     assert comparable(second.records) == comparable(first.records)
 
 
