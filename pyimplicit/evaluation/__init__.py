@@ -2,7 +2,20 @@
 
 from pyimplicit.evaluation.deviation import DScores, d_score
 from pyimplicit.evaluation.metrics import Reference, evaluate
-from pyimplicit.evaluation.scores import Scores
+from pyimplicit.evaluation.protocols import PRESETS, Protocol, resolve_protocol
+from pyimplicit.evaluation.scores import Measurement, Scores
 from pyimplicit.evaluation.writers import mean_scores, write_scores_csv
 
-__all__ = ["DScores", "Reference", "Scores", "d_score", "evaluate", "mean_scores", "write_scores_csv"]
+__all__ = [
+    "PRESETS",
+    "DScores",
+    "Measurement",
+    "Protocol",
+    "Reference",
+    "Scores",
+    "d_score",
+    "evaluate",
+    "mean_scores",
+    "resolve_protocol",
+    "write_scores_csv",
+]
