@@ -84,7 +84,7 @@ class Protocol:
         """Return scores under the authors' names and in their convention.
 
         A prediction that could not be measured has what the authors' code gives a mesh without faces, and where that
-        gives nothing, our worst value: no shape is missing from a mean.
+        gives nothing, our worst value: no shape is missing from a mean. What a cloud cannot have is left out.
 
         Args:
             scores: As `evaluate` returned them under this protocol.
@@ -104,7 +104,7 @@ class Protocol:
                 found[name] = column.empty
             elif isinstance(value, float):
                 found[name] = column.factor * value
-            else:
+            elif column.source not in row:
                 raise ValueError(f"scores: expected {column.source} for {name!r} of {self.name}, got none")
         return found
 

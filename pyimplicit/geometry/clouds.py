@@ -89,7 +89,7 @@ def save_cloud(points: Tensor, path: str | os.PathLike[str]) -> None:
         head += [f"property float {axis}" for axis in "xyz"]
         content = ("\n".join([*head, "end_header"]) + "\n").encode("ascii") + values.tobytes()
     elif suffix == ".xyz":
-        content = "".join("%.9g %.9g %.9g\n" % tuple(row) for row in values.tolist()).encode("ascii")
+        content = "".join(f"{x:.9g} {y:.9g} {z:.9g}\n" for x, y, z in values.tolist()).encode("ascii")
     elif suffix in (".npy", ".npz"):
         stream = io.BytesIO()
         if suffix == ".npy":
