@@ -151,9 +151,7 @@ class Reference:
         check_tensor("inside", inside, (len(iou_points),), (torch.bool,))
         if not bool(inside.any()):
             raise ValueError("inside: expected at least one point inside")
-        drawn = Samples.of_cloud(
-            cloud.detach().cpu().numpy(), None if normals is None else normals.detach().cpu().numpy()
-        )
+        drawn = Samples.of_cloud(cloud, normals)
         seed = check_count("seed", seed, minimum=0)
         return cls(protocol, seed, drawn, iou_points.detach().cpu().float(), inside.cpu())
 
@@ -267,7 +265,7 @@ def evaluate(
     }
     if isinstance(predicted, Tensor):
         cloud = _drawn(predicted, protocol.samples, reference.seed)
-        cloud_samples = Samples.of_cloud(cloud.numpy())
+        cloud_samples = Samples.of_cloud(cloud)
         scores = _distance_scores(cloud_samples, None, reference, protocol)
         return Scores(iou=None, cloud_points=len(cloud), note=_notes(None, reference), **scores, **facts)
     surface = None if predicted is None else _as_surface("predicted", predicted)
@@ -298,7 +296,7 @@ def _distance_scores(
         to_predicted = reference._samples.to_surface(surface)
     else:
         to_predicted = reference._samples.to_samples(drawn)
-    there, back = to_reference.length, to_predicted.length
+    there, back = to_reference.length.numpy(), to_predicted.length.numpy()
     accuracy, completeness = float(there.mean()), float(back.mean())
     accuracy_squared, completeness_squared = float((there**2).mean()), float((back**2).mean())
     normal_accuracy, normal_completeness = _mean_cosine(to_reference), _mean_cosine(to_predicted)

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 import torch
 import trimesh
+from scipy.spatial import cKDTree
 from scipy.spatial.distance import cdist
 
 from pyimplicit.evaluation import Reference, Scores, evaluate
+from pyimplicit.evaluation.samples import Samples
 from pyimplicit.geometry.mesh import Mesh
 from pyimplicit.geometry.surface import Surface
 
@@ -200,3 +202,24 @@ def test_every_number_has_a_definition():
 def test_refusals(arguments, error, words):
     with pytest.raises(error, match=words):
         evaluate(**{"predicted": ball(0.3, 1), "reference": ball(0.4, 1)} | arguments)
+
+
+@pytest.mark.parametrize("kind", ["ball", "plane", "line", "lattice", "one", "far"])
+def test_nearest_samples_are_those_of_a_tree(kind):
+    """Samples are looked up as triangles without extent: also where they are flat, on a line, or on each other."""
+    generator = torch.Generator().manual_seed(0)
+    points = torch.rand(4_000, 3, generator=generator, dtype=torch.float64) - 0.5
+    points = {
+        "ball": torch.nn.functional.normalize(points, dim=1),
+        "plane": points * torch.tensor([1.0, 1.0, 0.0]),
+        "line": points[:, :1].expand(-1, 3),
+        "lattice": (points * 10).round() / 10,
+        "one": points[:1].expand(50, -1),
+        "far": points + 1e6,
+    }[kind]
+    asked = points[: len(points) // 2] + 0.01 * torch.randn(len(points) // 2, 3, generator=generator).double()
+    scale = float((points.amax(0) - points.amin(0)).max()) + 1e-9
+    for queries in (asked, points):
+        distances = Samples.of_cloud(queries).to_samples(Samples.of_cloud(points))
+        expected, _ = cKDTree(points.numpy()).query(queries.numpy())
+        np.testing.assert_allclose(distances.length.numpy(), expected, rtol=0, atol=1e-7 * scale)
