@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -227,3 +228,17 @@ def test_stored_samples_that_cannot_be_measured_against():
             Reference.from_samples(*arguments)
     with pytest.raises(ValueError, match="preset: expected distances to samples"):
         Reference.from_samples(points, None, points, inside, preset=Protocol(nearest="surface"))
+
+
+def test_the_documentation_names_every_number():
+    text = (Path(__file__).parents[2] / "docs/metrics.md").read_text(encoding="utf-8")
+    for name in evaluate(torus(), ball(0.4), samples=50, iou_points=500).definitions():
+        base, at, _ = name.partition("@")
+        assert f"`{base}@{'q' if base == 'hausdorff' else 't'}`" in text if at else f"`{base}`" in text, name
+    for protocol in PRESETS.values():
+        row = next(line for line in text.splitlines() if line.startswith(f"| `{protocol.name}` | "))
+        cells = [cell.strip(" ()") for cell in row.split("|")[2:]]
+        assert cells[:2] == [f"{protocol.samples:,}", f"{protocol.iou_points:,}"]
+        assert cells[3] == ", ".join(f"{threshold:g}" for threshold in protocol.thresholds)
+        for name in protocol.columns:
+            assert f"`{name}`" in text, name
