@@ -143,6 +143,9 @@ def _reconstruct(commands: Any) -> None:
         "--mask", type=float, metavar="DISTANCE", help="ask the network only this near the observed shape (paper: 0.1)"
     )
     reconstruct.add_argument("--normalize", action="store_true", help="fit clouds into the cube, and results back")
+    reconstruct.add_argument(
+        "--code-steps", type=int, default=800, help="steps of the search for a code (auto-decoders); authors': 800"
+    )
     reconstruct.add_argument("--seed", type=int, default=0, help="seed of the observed points")
     reconstruct.add_argument("--device", default="cpu", help="cpu or cuda")
 

@@ -62,7 +62,7 @@ def _files(arguments: Namespace, protocol: Protocol, predicted: Path, reference:
         perfect = f"   [a perfect mesh: {floor[name]:.6g}]" if name in definitions and name in floor else ""
         print(f"{name}: {shown}{perfect}" + (f"   ({definitions[name]})" if name in definitions else ""))
     for name, value in authors.items():
-        print(f"{protocol.name}: {name}: {value:.6g}   ({theirs[name]})")
+        print(f"{protocol.name}: {name}: {value:.6g}   ({theirs[name].partition(':')[0]})")
     return 0
 
 
@@ -121,7 +121,7 @@ def _print(scores: FolderScores, protocol: Protocol) -> None:
     for name, definition in scores.definitions.items():
         print(f"{name}: {_shown(scores.means, name)}   ({definition})")
     for name, value in scores.authors.items():
-        print(f"{protocol.name}: {name}: {value:.5g}   ({scores.authors_definitions[name]})")
+        print(f"{protocol.name}: {name}: {value:.5g}   ({scores.authors_definitions[name].partition(':')[0]})")
     if protocol.source:
         print(f"{protocol.name}: {protocol.source}")
 

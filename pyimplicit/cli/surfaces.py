@@ -17,13 +17,13 @@ from pyimplicit.errors import ExtractionError, PyImplicitError
 from pyimplicit.geometry.clouds import CLOUD_SUFFIXES, save_cloud
 from pyimplicit.geometry.files import READABLE, WRITABLE, save_mesh
 from pyimplicit.geometry.mesh import Mesh
-from pyimplicit.training import TrainResult, load_trained, reconstruct_file
+from pyimplicit.training import CodeSearch, TrainResult, load_trained, reconstruct_file
 
 #: File in a folder of reconstructions that says what they were made with.
 SETTINGS_FILE = "reconstruct.json"
 
 # Settings that reconstructions depend on.
-_SETTINGS = ("form", "resolution", "method", "count", "mask", "normalize", "seed")
+_SETTINGS = ("form", "resolution", "method", "count", "mask", "normalize", "code_steps", "seed")
 
 
 def reconstruct(arguments: Namespace) -> int:
@@ -81,6 +81,7 @@ def _one(
             count=arguments.count,
             mask_distance=arguments.mask,
             normalize=arguments.normalize,
+            search=CodeSearch(steps=arguments.code_steps),
             seed=arguments.seed,
             progress=progress,
         )
