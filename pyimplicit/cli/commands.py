@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import sys
 from argparse import Namespace
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.progress import Progress
-
 from pyimplicit.cli.parser import UsageError
+from pyimplicit.cli.terminal import bar as _bar
+from pyimplicit.cli.terminal import console as _console
+from pyimplicit.cli.terminal import note as _note
 
 
 def info(arguments: Namespace) -> int:
@@ -134,50 +133,17 @@ def train(arguments: Namespace) -> int:
 
 
 def reconstruct(arguments: Namespace) -> int:
-    """Reconstruct meshes with a trained network."""
-    from pyimplicit.cli.observations import reconstruct_file
-    from pyimplicit.geometry.files import save_mesh
-    from pyimplicit.training import load_trained
+    """Reconstruct surfaces with a trained network."""
+    from pyimplicit.cli.surfaces import reconstruct as run
 
-    trained = load_trained(arguments.run, device=arguments.device)
-    targets = _targets(arguments.inputs, Path(arguments.out))
-    failures = 0
-    with _bar("reconstructing") as progress:
-        for index, (source, target) in enumerate(zip(arguments.inputs, targets, strict=True)):
-            found = reconstruct_file(trained, Path(source), resolution=arguments.resolution, seed=arguments.seed)
-            if found.mesh is None:
-                failures += 1
-                _note(f"{source}: no surface: {found.reason}")
-            else:
-                save_mesh(found.mesh, target)
-                print(f"{target}: {len(found.mesh.faces)} faces")
-            progress(index + 1, len(targets))
-    return 1 if failures else 0
+    return run(arguments)
 
 
 def evaluate(arguments: Namespace) -> int:
-    """Compare two meshes."""
-    from pyimplicit.evaluation import evaluate as measure
-    from pyimplicit.geometry.files import load_mesh
+    """Compare meshes with their references."""
+    from pyimplicit.cli.scores import evaluate as run
 
-    predicted, reference = load_mesh(arguments.predicted), load_mesh(arguments.reference)
-    scores = measure(
-        predicted,
-        reference,
-        samples=arguments.samples,
-        iou_points=arguments.iou_points,
-        thresholds=tuple(arguments.thresholds),
-        seed=arguments.seed,
-    )
-    values = scores.as_dict()
-    if arguments.json:
-        print(json.dumps(values, indent=1))
-        return 0
-    definitions = scores.definitions()
-    for name, value in values.items():
-        shown = f"{value:.6g}" if isinstance(value, float) else value
-        print(f"{name}: {shown}" + (f"   ({definitions[name]})" if name in definitions else ""))
-    return 0
+    return run(arguments)
 
 
 def study_run(arguments: Namespace) -> int:
@@ -352,34 +318,3 @@ def _settings(entries: Sequence[str]) -> dict[str, Any]:
             with suppress(ValueError):
                 values[key] = float(values[key])
     return values
-
-
-def _targets(inputs: Sequence[str], out: Path) -> list[Path]:
-    """Where each reconstruction goes: the file itself, or files in a folder named after the inputs."""
-    if len(inputs) == 1 and out.suffix:
-        return [out]
-    if out.suffix:
-        raise UsageError(f"argument --out: expected a folder for {len(inputs)} inputs, got {out}")
-    targets = [out / f"{Path(name).stem}.ply" for name in inputs]
-    if len(set(targets)) < len(targets):
-        raise UsageError("INPUT: expected files of different names, for their reconstructions share a folder")
-    out.mkdir(parents=True, exist_ok=True)
-    return targets
-
-
-@contextmanager
-def _bar(text: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a progress bar on standard error, in a terminal only; yields `progress(done, total)`."""
-    console = Console(stderr=True)
-    with Progress(console=console, disable=not console.is_terminal, transient=True) as bars:
-        task = bars.add_task(text, total=None)
-        yield lambda done, total: bars.update(task, completed=done, total=total)
-
-
-def _console() -> Console:
-    """Return a console wide enough for the tables where there is no terminal to fit them into."""
-    return Console() if sys.stdout.isatty() else Console(width=120)
-
-
-def _note(text: str) -> None:
-    print(f"pyimplicit: {text}", file=sys.stderr)

@@ -157,30 +157,67 @@ def _train(commands: Any) -> None:
 
 
 def _reconstruct(commands: Any) -> None:
-    reconstruct = _add(commands, "reconstruct", "reconstruct", "Reconstruct meshes with a trained network.")
+    reconstruct = _add(commands, "reconstruct", "reconstruct", "Reconstruct surfaces with a trained network.")
     reconstruct.add_argument("run", metavar="RUN", help="folder of a training run, or a checkpoint file")
     reconstruct.add_argument(
         *("inputs",),
         metavar="INPUT",
         nargs="+",
-        help="closed mesh files to observe, or, for encoder networks, point clouds (.npy or .xyz)",
+        help="closed mesh files to observe, or, for encoder networks, point clouds (.ply, .xyz, .npy, .npz) in the "
+        "cube [-0.5, 0.5]^3; or a folder of such files",
     )
-    reconstruct.add_argument("--out", required=True, help="mesh file, or a folder for several inputs")
+    reconstruct.add_argument(
+        "--out", required=True, help="file, or a folder for several inputs; files that are done are left as they are"
+    )
+    reconstruct.add_argument(
+        "--form", choices=("auto", "mesh", "cloud"), default="auto", help="auto: a cloud for unsigned distances"
+    )
+    reconstruct.add_argument("--suffix", help="of the files in a folder: .ply by default")
     reconstruct.add_argument("--resolution", type=int, default=128, help="cells per axis of marching cubes")
+    reconstruct.add_argument(
+        "--method", choices=("mise", "dense"), default="mise", help="coarse to fine, or all nodes of the grid"
+    )
+    reconstruct.add_argument("--count", type=int, default=1_000_000, help="points of a cloud")
+    reconstruct.add_argument(
+        "--mask", type=float, metavar="DISTANCE", help="ask the network only this near the observed shape (paper: 0.1)"
+    )
+    reconstruct.add_argument("--normalize", action="store_true", help="fit clouds into the cube, and results back")
+    reconstruct.add_argument(
+        "--code-steps", type=int, default=800, help="steps of the search for a code (auto-decoders); authors': 800"
+    )
     reconstruct.add_argument("--seed", type=int, default=0, help="seed of the observed points")
     reconstruct.add_argument("--device", default="cpu", help="cpu or cuda")
 
 
 def _evaluate(commands: Any) -> None:
-    evaluate = _add(commands, "evaluate", "evaluate", "Compare a mesh with a reference mesh.")
-    evaluate.add_argument("predicted", metavar="PRED", help="mesh file to judge")
-    evaluate.add_argument("reference", metavar="REF", help="closed mesh file to compare with")
-    evaluate.add_argument("--samples", type=int, default=100_000, help="points drawn on each surface")
-    evaluate.add_argument("--iou-points", type=int, default=100_000, help="points drawn for the IoU")
+    evaluate = _add(
+        commands, "evaluate", "evaluate", "Compare a mesh with a reference mesh, or a folder of them with another."
+    )
+    evaluate.add_argument("predicted", metavar="PRED", help="mesh file to judge, or a folder of them")
+    evaluate.add_argument("reference", metavar="REF", help="closed mesh file to compare with, or a folder of them")
     evaluate.add_argument(
-        "--thresholds", type=float, nargs="+", default=[0.015], help="distances of the F-Score, in mesh units"
+        "--preset",
+        default="pyimplicit",
+        metavar="NAME",
+        help="conventions: pyimplicit, or those of the authors of onet, convonet, ifnet, airnets, deepsdf",
+    )
+    evaluate.add_argument("--samples", type=int, help="points drawn on each surface; the preset's by default")
+    evaluate.add_argument("--iou-points", type=int, help="points drawn for the IoU; the preset's by default")
+    evaluate.add_argument(
+        "--thresholds", type=float, nargs="+", help="distances of the F-Score, in mesh units; the preset's by default"
+    )
+    evaluate.add_argument(
+        "--nearest", choices=("samples", "surface"), help="measure distances to the other mesh's samples or to itself"
     )
     evaluate.add_argument("--seed", type=int, default=0, help="seed of the points")
+    evaluate.add_argument(
+        "--normalize", action="store_true", help="fit each reference into the unit cube and move its prediction along"
+    )
+    evaluate.add_argument("--clouds", action="store_true", help="predictions are point clouds (.ply, .xyz, .npy, .npz)")
+    evaluate.add_argument("--closed-only", action="store_true", help="open predictions get the IoU 0")
+    evaluate.add_argument("--floor", action="store_true", help="also measure what a perfect prediction would get")
+    evaluate.add_argument("--out", help="folder of scores.csv and scores.json; PRED itself by default for folders")
+    evaluate.add_argument("--processes", type=int, default=1, help="processes that measure; changes no result")
     evaluate.add_argument("--json", action="store_true", help="print JSON")
 
 
