@@ -1,8 +1,8 @@
-"""Batch normalisation after a ReLU, for training on the CPU: exact statistics, and few passes over memory.
+"""Batch normalisation in training on the CPU, possibly after a ReLU: exact statistics, and few passes over memory.
 
-Torch's kernel for channels-last features adds up millions of float32 values one by one: on a grid of 128^3 cells its
-variance is off by 1e-3, and with it everything that follows. Here sums are torch's own pairwise ones, taken over pieces
-that stay in the cache, and the ReLU's derivative is applied in the same pass as the normalisation's.
+Torch's kernel for channels-last features adds up float32 values one by one: on a grid of 128^3 cells its variance is
+off by 1e-3, on 12,000 points by 1e-5, and with it everything that follows. Here sums are torch's own pairwise ones,
+taken over pieces that stay in the cache, and the ReLU's derivative is applied in the same pass as the normalisation's.
 """
 
 from __future__ import annotations
@@ -19,25 +19,29 @@ PIECE = 1 << 18  # numbers that are worked on at a time
 LINE = 256  # numbers at least of a line of operands: short lines cost more for each number
 
 
+def batch_norm(
+    norm: nn.BatchNorm1d,
+    features: Tensor,  # [..., C]
+) -> Tensor:  # [..., C]
+    """Return `norm` of channels-last features: over all rows, as the layer would give it with exact sums."""
+    rows = features.flatten(0, -2)
+    result: Tensor = _exact(rows, norm, False) if _takes(rows, norm) else norm(rows)
+    return result.view_as(features)
+
+
 def relu_batch_norm(
-    features: Tensor,  # [B, C, D, H, W]
     norm: nn.BatchNorm3d,
+    features: Tensor,  # [B, C, D, H, W]
 ) -> Tensor:  # [B, C, D, H, W]
-    """Return norm(relu(features)), which may overwrite `features`, as the layers in turn would give it."""
-    plain = features.dtype in (torch.float32, torch.float64) and not torch.compiler.is_compiling()
-    if not (norm.training and features.device.type == "cpu" and plain):
-        return norm(features.relu_())  # type: ignore[no-any-return]
+    """Return norm(relu(features)), as the layers would give it with exact sums; channels last where they are."""
+    if not _takes(features, norm):
+        return norm(features.relu())  # type: ignore[no-any-return]
     last = features.movedim(1, 4)
-    rows = last.reshape(-1, last.shape[4])
-    with torch.no_grad():
-        mean, variance = _statistics(rows)
-        update_statistics(norm, mean, variance, len(rows))
-    normalised = _ReluBatchNorm.apply(rows, mean, variance, norm.weight, norm.bias, norm.eps)
-    return normalised.view(last.shape).movedim(4, 1)
+    return _exact(last.reshape(-1, last.shape[4]), norm, True).view(last.shape).movedim(4, 1)
 
 
 @torch.no_grad()
-def update_statistics(norm: nn.BatchNorm3d, mean: Tensor, variance: Tensor, count: int) -> None:
+def update_statistics(norm: nn.modules.batchnorm._BatchNorm, mean: Tensor, variance: Tensor, count: int) -> None:
     """Update running statistics as batch normalisation in training mode does: of the variance the unbiased one."""
     if norm.running_mean is None or norm.running_var is None or norm.num_batches_tracked is None:
         return
@@ -47,62 +51,88 @@ def update_statistics(norm: nn.BatchNorm3d, mean: Tensor, variance: Tensor, coun
     norm.running_var.lerp_(variance * (count / (count - 1)), momentum)
 
 
-class _ReluBatchNorm(torch.autograd.Function):
+def _takes(features: Tensor, norm: nn.modules.batchnorm._BatchNorm) -> bool:
+    """Whether the sums are done here: elsewhere torch's own are exact, or the layer is traced or of halves."""
+    plain = features.dtype in (torch.float32, torch.float64) and not torch.compiler.is_compiling()
+    return norm.training and plain and features.device.type == "cpu" and features.numel() > features.shape[-1]
+
+
+def _exact(rows: Tensor, norm: nn.modules.batchnorm._BatchNorm, after_relu: bool) -> Tensor:
+    with torch.no_grad():
+        mean, variance = _statistics(rows, after_relu)
+        update_statistics(norm, mean, variance, len(rows))
+    normalised: Tensor = _BatchNorm.apply(  # type: ignore[no-untyped-call]
+        rows, mean, variance, norm.weight, norm.bias, norm.eps, after_relu
+    )
+    return normalised
+
+
+class _BatchNorm(torch.autograd.Function):
     @staticmethod
     def forward(
         context: Any,
         rows: Tensor,  # [N, C], before the ReLU
-        mean: Tensor,  # [C], of the ReLU
+        mean: Tensor,  # [C], after it
         variance: Tensor,  # [C]
-        weight: Tensor,  # [C]
-        bias: Tensor,  # [C]
+        weight: Tensor | None,  # [C]
+        bias: Tensor | None,  # [C]
         eps: float,
+        after_relu: bool,
     ) -> Tensor:  # [N, C]
+        rows = rows.contiguous()
         inverse = torch.rsqrt(variance + eps)
-        scale = weight * inverse
+        scale = inverse if weight is None else weight * inverse
+        shift = -mean * scale if bias is None else bias - mean * scale
         normalised = memory.empty(rows.shape, rows.stride(), rows.dtype, rows.device)
-        shift, scale_line = _lines(rows, bias - mean * scale, scale)
+        shift_line, scale_line = _lines(rows, shift, scale)
         for piece, out in _pieces(rows, normalised):
-            torch.addcmul(shift, piece.relu(), scale_line, out=out)
-        context.save_for_backward(rows, mean, inverse, weight)
+            torch.addcmul(shift_line, piece.relu() if after_relu else piece, scale_line, out=out)
+        context.save_for_backward(rows, mean, inverse, scale)
+        context.after_relu = after_relu
         return normalised
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    @torch.autograd.function.once_differentiable
     def backward(context: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        rows, mean, inverse, weight = context.saved_tensors
+        rows, mean, inverse, scale = context.saved_tensors
         gradient = gradient.contiguous()
         count, channels = rows.shape
         (mean_line,) = _lines(rows, mean)
         total, weighted = rows.new_zeros(2, channels, dtype=torch.float64)
         for piece, own in _pieces(rows, gradient):
+            values = piece.relu() if context.after_relu else piece
             total += own.view(-1, channels).sum(0)
-            weighted += (piece.relu() - mean_line).mul_(own).view(-1, channels).sum(0)
+            weighted += (values - mean_line).mul_(own).view(-1, channels).sum(0)
         by_bias, by_weight = total.to(rows.dtype), (weighted * inverse).to(rows.dtype)
-        # weight / std * (gradient - its mean - normalised * mean(gradient * normalised)), as a sum of two products
-        scale = weight * inverse
+        # scale * (gradient - its mean - normalised * mean(gradient * normalised)), as a sum of two products
         slope = -scale * inverse * by_weight / count
         shift = -scale * by_bias / count - slope * mean
         shift_line, slope_line, scale_line = _lines(rows, shift, slope, scale)
         result = memory.empty(rows.shape, rows.stride(), rows.dtype, rows.device)
         for piece, own, out in _pieces(rows, gradient, result):
-            positive = piece.relu()
-            moved = torch.addcmul(shift_line, positive, slope_line).addcmul_(own, scale_line)
-            torch.ops.aten.threshold_backward.grad_input(moved, positive, 0, grad_input=out)
-        return result, None, None, by_weight, by_bias, None
+            if context.after_relu:
+                positive = piece.relu()
+                moved = torch.addcmul(shift_line, positive, slope_line).addcmul_(own, scale_line)
+                torch.ops.aten.threshold_backward.grad_input(moved, positive, 0, grad_input=out)
+            else:
+                torch.addcmul(shift_line, piece, slope_line, out=out).addcmul_(own, scale_line)
+        of_weight, of_bias = context.needs_input_grad[3:5]
+        return result, None, None, by_weight if of_weight else None, by_bias if of_bias else None, None, None
 
 
-def _statistics(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Return mean and variance [C] of relu(rows [N, C])."""
+def _statistics(rows: Tensor, after_relu: bool) -> tuple[Tensor, Tensor]:
+    """Return mean and variance [C] of rows [N, C], or of their ReLU."""
+    rows = rows.contiguous()
     count, channels = rows.shape
     total = rows.new_zeros(channels, dtype=torch.float64)
     for (piece,) in _pieces(rows):
-        total += piece.relu().view(-1, channels).sum(0)
+        total += (piece.relu() if after_relu else piece).view(-1, channels).sum(0)
     mean = (total / count).to(rows.dtype)
     squares = torch.zeros_like(total)
     (mean_line,) = _lines(rows, mean)
     for (piece,) in _pieces(rows):
-        squares += (piece.relu() - mean_line).square_().view(-1, channels).sum(0)
+        values = piece.relu() if after_relu else piece
+        squares += (values - mean_line).square_().view(-1, channels).sum(0)
     return mean, (squares / count).to(rows.dtype)
 
 
@@ -124,5 +154,5 @@ def _pieces(*tables: Tensor) -> Iterator[tuple[Tensor, ...]]:
     """Cut tables [N, C] of one shape into pieces that the cache holds, several rows in a line."""
     together = _width(tables[0])
     length = together * tables[0].shape[1]
-    cut = [table.view(-1, length).split(max(PIECE // length, 1)) for table in tables]
+    cut = [torch.split(table.view(-1, length), max(PIECE // length, 1)) for table in tables]
     return zip(*cut, strict=True)

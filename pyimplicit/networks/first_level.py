@@ -1,8 +1,8 @@
 """The finest level of IF-Net and NDF in training: convolution of a voxel grid, ReLU, batch normalisation, pooling.
 
-A grid of 128^3 cells holds some thousands set ones. Wherever no set cell is near, the convolution gives its bias, so the
-level has one value a channel there, and its gradients one sum: only blocks of 2x2x2 cells (what the pooling makes one
-cell of) that a set cell can reach are computed. The numbers are those of the dense layers, but for rounding.
+A grid of 128^3 cells holds some thousands set ones. Wherever no set cell is near, the convolution gives its bias, so
+the level has one value a channel there, and its gradients one sum: only blocks of 2x2x2 cells (what the pooling makes
+one cell of) that a set cell can reach are computed. The numbers are those of the dense layers, but for rounding.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ LARGEST_SHARE = 0.25
 
 def first_level(
     grids: Tensor,  # [B, 1, R, R, R]
-    convolution: nn.Conv3d,
+    convolution: nn.Module,
     norm: nn.BatchNorm3d,
 ) -> tuple[Tensor, Tensor] | None:  # [B, C, R, R, R], [B, C, R/2, R/2, R/2], both channels last
     """Return the level's normalised features and their maximum over blocks; None where the dense layers should run.
@@ -35,6 +35,8 @@ def first_level(
         convolution: 3x3x3 with zero padding and a bias.
         norm: Normalisation of the ReLU of the convolution.
     """
+    assert isinstance(convolution, nn.Conv3d)
+    assert convolution.bias is not None
     batch, _, size = grids.shape[:3]
     half = size // 2
     if size % 2 or grids.requires_grad or torch.compiler.is_compiling() or torch.is_autocast_enabled(grids.device.type):
@@ -42,7 +44,6 @@ def first_level(
     blocks = _reached_blocks(grids)  # [n, 4]: shape, and block along each axis
     if len(blocks) > LARGEST_SHARE * batch * half**3:
         return None
-    assert convolution.bias is not None
     channels = convolution.out_channels
     kernel = _block_kernel(convolution.weight)
     inside = F.linear(_patches(grids, blocks), kernel).view(-1, 8, channels)
@@ -61,10 +62,14 @@ def first_level(
     corners = _flat(torch.cat([blocks[:, :1], 2 * blocks[:, 1:]], 1), size)
     steps = [(a * size + b) * size + c for a, b, c in product(range(2), repeat=3)]
     cells = (corners[:, None] + torch.tensor(steps, device=grids.device)).flatten()
-    features = _Spread.apply(inside.flatten(0, 1), outside, cells, (batch, size, size, size))
+    features = _spread(inside.flatten(0, 1), outside, cells, (batch, size, size, size))
     # max over an axis, not amax: its gradient goes to one cell where several tie, to the first one as in max_pool3d
-    pooled = _Spread.apply(inside.max(1).values, outside, flat, (batch, half, half, half))
+    pooled = _spread(inside.max(1).values, outside, flat, (batch, half, half, half))
     return features.movedim(4, 1), pooled.movedim(4, 1)
+
+
+def _spread(rows: Tensor, background: Tensor, cells: Tensor, shape: tuple[int, ...]) -> Tensor:
+    return _Spread.apply(rows, background, cells, shape)  # type: ignore[no-any-return, no-untyped-call]
 
 
 class _Spread(torch.autograd.Function):
@@ -88,7 +93,7 @@ class _Spread(torch.autograd.Function):
         return spread
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    @torch.autograd.function.once_differentiable
     def backward(context: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
         (cells,) = context.saved_tensors
         gradient = gradient.reshape(-1, gradient.shape[-1])

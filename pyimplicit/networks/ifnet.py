@@ -108,8 +108,10 @@ class FeatureGrids(Network):
         features = code["grid_0"]
         pooled: Tensor | None = None  # what the next level starts from
         for level, (first, second, norm) in enumerate(LEVELS[: self.levels]):
+            normalise = self.get_submodule(norm)
+            assert isinstance(normalise, nn.BatchNorm3d)
             if level == 0 and self.training:
-                done = first_level(features, self.get_submodule(first), self.get_submodule(norm))
+                done = first_level(features, self.get_submodule(first), normalise)
                 if done is not None:
                     code["grid_1"], pooled = done
                     continue
@@ -118,7 +120,7 @@ class FeatureGrids(Network):
             features = _convolve(self.get_submodule(first), features)
             if second is not None:
                 features = _convolve(self.get_submodule(second), features.relu_())
-            features = relu_batch_norm(features, self.get_submodule(norm))
+            features = relu_batch_norm(normalise, features)
             code[f"grid_{level + 1}"] = features
         return code
 

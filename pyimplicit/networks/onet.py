@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from pyimplicit.checks import check_count
 from pyimplicit.networks.base import Code, Network
+from pyimplicit.networks.batch_norm import batch_norm
 from pyimplicit.networks.layers import ResnetBlockFC, pointwise
 
 
@@ -165,7 +166,7 @@ class _ConditionalBatchNorm(nn.Module):
         beta = pointwise(self.conv_beta, code)[:, None]
         if self.training:
             # The statistics run over the points of all shapes: [B * T, width]
-            return torch.addcmul(beta, gamma, self.bn(features.flatten(0, 1)).view_as(features))
+            return torch.addcmul(beta, gamma, batch_norm(self.bn, features))
         mean, variance = self.bn.running_mean, self.bn.running_var
         assert mean is not None  # both are kept, as track_running_stats is on
         assert variance is not None
