@@ -58,6 +58,7 @@ def _takes(features: Tensor, norm: nn.modules.batchnorm._BatchNorm) -> bool:
 
 
 def _exact(rows: Tensor, norm: nn.modules.batchnorm._BatchNorm, after_relu: bool) -> Tensor:
+    rows = rows.contiguous()
     with torch.no_grad():
         mean, variance = _statistics(rows, after_relu)
         update_statistics(norm, mean, variance, len(rows))
@@ -79,7 +80,6 @@ class _BatchNorm(torch.autograd.Function):
         eps: float,
         after_relu: bool,
     ) -> Tensor:  # [N, C]
-        rows = rows.contiguous()
         inverse = torch.rsqrt(variance + eps)
         scale = inverse if weight is None else weight * inverse
         shift = -mean * scale if bias is None else bias - mean * scale
@@ -87,14 +87,22 @@ class _BatchNorm(torch.autograd.Function):
         shift_line, scale_line = _lines(rows, shift, scale)
         for piece, out in _pieces(rows, normalised):
             torch.addcmul(shift_line, piece.relu() if after_relu else piece, scale_line, out=out)
-        context.save_for_backward(rows, mean, inverse, scale)
-        context.after_relu = after_relu
+        context.save_for_backward(rows, mean, inverse, weight)
+        context.eps, context.after_relu = eps, after_relu
         return normalised
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(context: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        rows, mean, inverse, scale = context.saved_tensors
+        rows, mean, inverse, weight = context.saved_tensors
+        if torch.is_grad_enabled():  # the derivative of this will be asked for: torch's knows its own
+            values = rows.relu() if context.after_relu else rows
+            wanted = [True, weight is not None, weight is not None]
+            result, by_weight, by_bias = torch.ops.aten.native_batch_norm_backward(
+                gradient, values, weight, None, None, mean, inverse, True, context.eps, wanted
+            )
+            result = result * (rows > 0) if context.after_relu else result
+            return result, None, None, by_weight, by_bias, None, None
+        scale = inverse if weight is None else weight * inverse
         gradient = gradient.contiguous()
         count, channels = rows.shape
         (mean_line,) = _lines(rows, mean)
@@ -116,13 +124,13 @@ class _BatchNorm(torch.autograd.Function):
                 torch.ops.aten.threshold_backward.grad_input(moved, positive, 0, grad_input=out)
             else:
                 torch.addcmul(shift_line, piece, slope_line, out=out).addcmul_(own, scale_line)
-        of_weight, of_bias = context.needs_input_grad[3:5]
-        return result, None, None, by_weight if of_weight else None, by_bias if of_bias else None, None, None
+        if weight is None:
+            return result, None, None, None, None, None, None
+        return result, None, None, by_weight, by_bias, None, None
 
 
 def _statistics(rows: Tensor, after_relu: bool) -> tuple[Tensor, Tensor]:
     """Return mean and variance [C] of rows [N, C], or of their ReLU."""
-    rows = rows.contiguous()
     count, channels = rows.shape
     total = rows.new_zeros(channels, dtype=torch.float64)
     for (piece,) in _pieces(rows):

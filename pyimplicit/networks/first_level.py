@@ -93,7 +93,6 @@ class _Spread(torch.autograd.Function):
         return spread
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(context: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
         (cells,) = context.saved_tensors
         gradient = gradient.reshape(-1, gradient.shape[-1])
