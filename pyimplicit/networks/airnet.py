@@ -338,7 +338,7 @@ class _CrossAttention(nn.Module):
 
 
 def _perceptron(in_size: int, size: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(in_size, size), nn.ReLU(), nn.Linear(size, size))
+    return nn.Sequential(nn.Linear(in_size, size), nn.ReLU(inplace=True), nn.Linear(size, size))
 
 
 def _attend(

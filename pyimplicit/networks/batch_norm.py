@@ -40,6 +40,24 @@ def relu_batch_norm(
     return _exact(last.reshape(-1, last.shape[4]), norm, True).view(last.shape).movedim(4, 1)
 
 
+def conditional_batch_norm_relu(
+    norm: nn.BatchNorm1d,
+    features: Tensor,  # [B, T, C]
+    gamma: Tensor,  # [B, C]
+    beta: Tensor,  # [B, C]
+) -> Tensor:  # [B, T, C]
+    """Return relu(gamma * norm(features) + beta) for a `norm` without weight and bias."""
+    rows = features.flatten(0, 1)
+    if not _takes(rows, norm):
+        return torch.addcmul(beta[:, None], gamma[:, None], norm(rows).view_as(features)).relu_()
+    with torch.no_grad():
+        mean, variance = _statistics(rows.contiguous(), False)
+        update_statistics(norm, mean, variance, len(rows))
+    return _ConditionalBatchNorm.apply(  # type: ignore[no-any-return, no-untyped-call]
+        features, mean, variance, gamma, beta, norm.eps
+    )
+
+
 @torch.no_grad()
 def update_statistics(norm: nn.modules.batchnorm._BatchNorm, mean: Tensor, variance: Tensor, count: int) -> None:
     """Update running statistics as batch normalisation in training mode does: of the variance the unbiased one."""
@@ -127,6 +145,64 @@ class _BatchNorm(torch.autograd.Function):
         if weight is None:
             return result, None, None, None, None, None, None
         return result, None, None, by_weight, by_bias, None, None
+
+
+class _ConditionalBatchNorm(torch.autograd.Function):
+    """Keeps its input and its result, which the next layer keeps anyway, and nothing in between."""
+
+    @staticmethod
+    def forward(
+        context: Any,
+        features: Tensor,  # [B, T, C]
+        mean: Tensor,  # [C]
+        variance: Tensor,  # [C]
+        gamma: Tensor,  # [B, C]
+        beta: Tensor,  # [B, C]
+        eps: float,
+    ) -> Tensor:  # [B, T, C]
+        features = features.contiguous()
+        inverse = torch.rsqrt(variance + eps)
+        scale = gamma * inverse
+        shift = beta - mean * scale
+        result = memory.empty(features.shape, features.stride(), features.dtype, features.device)
+        for shape, own in enumerate(features):
+            shift_line, scale_line = _lines(own, shift[shape], scale[shape])
+            for piece, out in _pieces(own, result[shape]):
+                torch.addcmul(shift_line, piece, scale_line, out=out).relu_()
+        context.save_for_backward(features, mean, inverse, gamma, result)
+        context.eps = eps
+        return result
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        features, mean, inverse, gamma, result = context.saved_tensors
+        channels = features.shape[2]
+        if torch.is_grad_enabled():  # the derivative of this will be asked for: torch's layers know their own
+            passed = gradient * (result > 0)
+            rows = features.flatten(0, 1)
+            normalised = torch.native_batch_norm(rows, None, None, None, None, True, 0.0, context.eps)[0]
+            by_rows = torch.ops.aten.native_batch_norm_backward(
+                (passed * gamma[:, None]).flatten(0, 1), rows, None, None, None, mean, inverse, True, context.eps,
+                [True, False, False],
+            )[0]  # fmt: skip
+            by_gamma = (passed * normalised.view_as(passed)).sum(1)
+            return by_rows.view_as(features), None, None, by_gamma, passed.sum(1), None
+        passed = torch.ops.aten.threshold_backward(gradient.contiguous(), result, 0)  # [B, T, C]
+        by_gamma = features.new_zeros(*gamma.shape, dtype=torch.float64)
+        for shape, own in enumerate(features):
+            (mean_line,) = _lines(own, mean)
+            for piece, part in _pieces(own, passed[shape]):
+                by_gamma[shape] += (piece - mean_line).mul_(part).view(-1, channels).sum(0)
+        by_gamma = (by_gamma * inverse).to(gamma.dtype)
+        by_beta = passed.sum(1)
+        count = features.shape[0] * features.shape[1]
+        slope = -inverse * inverse * (gamma * by_gamma).sum(0) / count
+        shift = -inverse * (gamma * by_beta).sum(0) / count - slope * mean
+        for shape, own in enumerate(features):
+            shift_line, slope_line, scale_line = _lines(own, shift, slope, gamma[shape] * inverse)
+            for piece, part in _pieces(own, passed[shape]):
+                part.mul_(scale_line).addcmul_(piece, slope_line).add_(shift_line)
+        return passed, None, None, by_gamma, by_beta, None
 
 
 def _statistics(rows: Tensor, after_relu: bool) -> tuple[Tensor, Tensor]:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pyimplicit.networks.batch_norm import LINE, PIECE, batch_norm, relu_batch_norm
+from pyimplicit.networks.batch_norm import LINE, PIECE, batch_norm, conditional_batch_norm_relu, relu_batch_norm
 
 
 def pair(kind: type[nn.BatchNorm1d | nn.BatchNorm3d], channels: int, **options: object) -> tuple[nn.Module, nn.Module]:
@@ -69,3 +69,34 @@ def test_evaluation_uses_running_statistics() -> None:
     own, expected = pair(nn.BatchNorm1d, 3)
     features = torch.randn(4, 5, 3, dtype=torch.float64)
     assert torch.equal(batch_norm(own.eval(), features), expected.eval()(features.flatten(0, 1)).view_as(features))
+
+
+def conditional(features: Tensor, gamma: Tensor, beta: Tensor) -> tuple[Tensor, nn.BatchNorm1d]:
+    norm = nn.BatchNorm1d(features.shape[2], affine=False).double()
+    return conditional_batch_norm_relu(norm, features, gamma, beta), norm
+
+
+def test_conditional_normalisation_agrees_with_torch() -> None:
+    torch.manual_seed(0)
+    features = torch.randn(3, 2 * PIECE // LINE // 2 + 3, LINE // 2, dtype=torch.float64, requires_grad=True)
+    gamma, beta = torch.randn(2, 3, LINE // 2, dtype=torch.float64, requires_grad=True)
+    own, norm = conditional(features, gamma, beta)
+    plain = nn.BatchNorm1d(LINE // 2, affine=False).double()
+    expected = (gamma[:, None] * plain(features.flatten(0, 1)).view_as(features) + beta[:, None]).relu()
+    torch.testing.assert_close(own, expected)
+    probe = torch.randn_like(own)
+    for ours, torchs in zip(
+        torch.autograd.grad((own * probe).sum(), [features, gamma, beta]),
+        torch.autograd.grad((expected * probe).sum(), [features, gamma, beta]),
+        strict=True,
+    ):
+        torch.testing.assert_close(ours, torchs)
+    for ours, torchs in zip(norm.buffers(), plain.buffers(), strict=True):
+        torch.testing.assert_close(ours, torchs)
+
+
+def test_second_derivatives_of_conditional_normalisation() -> None:
+    torch.manual_seed(0)
+    features = torch.randn(2, 3, 2, dtype=torch.float64, requires_grad=True)
+    gamma, beta = torch.randn(2, 2, 2, dtype=torch.float64, requires_grad=True).unbind()
+    assert torch.autograd.gradgradcheck(lambda *values: conditional(*values)[0], (features, gamma, beta))
