@@ -6,8 +6,8 @@
 Each measurement is a process of its own, so that its peak memory is its own. The other side is any command that takes
 the arguments of `--measure` below (network[:variant], queries, batch, steps, threads, device) and prints, as its last
 line, {"seconds": ..., "peak_bytes": ..., "peer": ...}: the median time of a step, the most memory held beyond what was
-held before the first one, and whose code it is (repository and commit). Both sides take turns; the best of each over the
-rounds is quoted. With `--keep` the results of other networks and numbers of queries stay in the file.
+held before the first one, and whose code it is (repository and commit). Both sides take turns; the best of each over
+the rounds is quoted. With `--keep` the results of other networks and numbers of queries stay in the file.
 """
 
 from __future__ import annotations
