@@ -6,6 +6,7 @@ import argparse
 
 from benchmarks import (
     bench_distance_mask,
+    bench_evaluation,
     bench_extraction,
     bench_interpolation,
     bench_linear_weights,
@@ -22,6 +23,6 @@ if __name__ == "__main__":
     shared = ["--device", options.device, "--out", options.out]
     for module in (
         bench_surface, bench_sampling, bench_linear_weights, bench_interpolation, bench_distance_mask, bench_points,
-        bench_extraction,
+        bench_extraction, bench_evaluation,
     ):  # fmt: skip
         module.main(shared)

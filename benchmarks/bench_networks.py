@@ -5,8 +5,9 @@
 
 Each measurement is a process of its own, so that its peak memory is its own. The other side is any command that takes
 the arguments of `--measure` below (network[:variant], queries, batch, steps, threads, device) and prints, as its last
-line, {"seconds": ..., "peak_bytes": ...}: the median time of a step, and the most memory held beyond what was held
-before the first one. Both sides take turns; the best of each over the rounds is quoted.
+line, {"seconds": ..., "peak_bytes": ..., "peer": ...}: the median time of a step, the most memory held beyond what was
+held before the first one, and whose code it is (repository and commit). Both sides take turns; the best of each over
+the rounds is quoted. With `--keep` the results of other networks and numbers of queries stay in the file.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from typing import Any
 import torch
 
 from benchmarks.harness import parse_arguments, print_rows, save
-from pyimplicit import networks
+from pyimplicit import networks, ops
 from pyimplicit.networks import LatentCodes
 from pyimplicit.training import recipe
 from pyimplicit.training.latent import code_penalty
@@ -73,10 +74,11 @@ def measure(label: str, queries: int, batch: int, steps: int, threads: int, devi
 
     before = _held(device)
     seconds = []
-    for _ in range(steps + 1):
-        start = time.perf_counter()
-        step()
-        seconds.append(time.perf_counter() - start)
+    with ops.KeptBuffers():  # as training does
+        for _ in range(steps + 1):
+            start = time.perf_counter()
+            step()
+            seconds.append(time.perf_counter() - start)
     return {"seconds": statistics.median(seconds[1:]), "peak_bytes": _held(device) - before}
 
 
@@ -87,11 +89,11 @@ def _held(device: torch.device) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def ask(command: list[str], label: str, queries: int, options: argparse.Namespace) -> dict[str, float]:
+def ask(command: list[str], label: str, queries: int, options: argparse.Namespace) -> dict[str, Any]:
     """Run one side in a process of its own; return what it printed."""
     values = (label, queries, options.batch, options.steps, options.threads, options.device)
     done = subprocess.run([*command, *map(str, values)], stdout=subprocess.PIPE, text=True, check=True)
-    answer: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
+    answer: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     return answer
 
 
@@ -109,6 +111,7 @@ def main(arguments: list[str] | None = None) -> None:
         parser.add_argument("--steps", type=int, default=3)
         parser.add_argument("--rounds", type=int, default=1)
         parser.add_argument("--against", metavar="COMMAND", help="the other side")
+        parser.add_argument("--keep", action="store_true", help="keep the file's results of other networks")
 
     options = parse_arguments(__doc__, given, add)
     sides = {"ours": [sys.executable, "-m", "benchmarks.bench_networks", "--measure"]}
@@ -117,7 +120,7 @@ def main(arguments: list[str] | None = None) -> None:
     rows: list[dict[str, Any]] = []
     for label in options.networks:
         for queries in options.queries:
-            best: dict[str, dict[str, float]] = {}
+            best: dict[str, dict[str, Any]] = {}
             for _ in range(options.rounds):
                 for side, command in sides.items():
                     answer = ask(command, label, queries, options)
@@ -126,10 +129,16 @@ def main(arguments: list[str] | None = None) -> None:
             for side, answer in best.items():
                 row |= {f"{side} ms": 1e3 * answer["seconds"], f"{side} MiB": answer["peak_bytes"] / 2**20}
             if "theirs" in best:
+                row["peer"] = best["theirs"].get("peer")
                 row["times faster"] = best["theirs"]["seconds"] / best["ours"]["seconds"]
                 row["memory"] = best["ours"]["peak_bytes"] / best["theirs"]["peak_bytes"]
             rows.append(row)
             print_rows(f"One training step, {options.threads} threads, {options.device}", [row])
+    path = options.out / f"networks_{options.device}.json"
+    if options.keep and path.exists():
+        measured = {(row["network"], row["queries"]) for row in rows}
+        earlier = json.loads(path.read_text())["rows"]
+        rows = [row for row in earlier if (row["network"], row["queries"]) not in measured] + rows
     print(save("networks", rows, torch.device(options.device), options.out))
 
 

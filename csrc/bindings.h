@@ -9,6 +9,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "depth_maps_run.h"
 #include "distance_mask_run.h"
 #include "distance_sampling_run.h"
 #include "farthest.h"
@@ -277,6 +278,22 @@ void take_out(Array<const T> weights, int64_t count, Array<const int64_t> sorted
                              sums + levels.first[level]},
                  executor, 256);
   }
+}
+
+// ---- depth_maps_run.h
+
+inline void draw_depth(Array<const float> vertices, Array<const int32_t> faces, int64_t face_count,
+                       Array<const float> rotations, int64_t view_count, int64_t size, double pixel, int64_t bands,
+                       Array<float> depth, Executor executor) {
+  const DepthViews views = {rotations, size, float(pixel)};
+  parallel_for(view_count * bands, DrawDepth{vertices, faces, face_count, views, bands, depth}, executor, 1);
+}
+
+inline void count_views(Array<const float> points, int64_t count, Array<const float> depth,
+                        Array<const float> rotations, int64_t view_count, int64_t size, double pixel, int32_t enough,
+                        bool plain, Array<int32_t> seen, Executor executor) {
+  const DepthViews views = {rotations, size, float(pixel)};
+  run_count_views(CountViews{points, depth, views, view_count, enough, seen}, count, plain, executor);
 }
 
 // ---- interpolation.h
@@ -620,6 +637,11 @@ inline void define_kernels(py::module_& m) {
   define(m, "draw_query_points", &draw_query_points,
          {"table", "areas", "shapes", "keys", "seed", "batch", "each", "sources", "half_side", "plain", "points",
           "face", "executor"});
+  define(m, "draw_depth", &draw_depth,
+         {"vertices", "faces", "face_count", "rotations", "view_count", "size", "pixel", "bands", "depth", "executor"});
+  define(m, "count_views", &count_views,
+         {"points", "count", "depth", "rotations", "view_count", "size", "pixel", "enough", "plain", "seen",
+          "executor"});
   define(m, "sample_by_distance", &sample_by_distance,
          {"table", "cells", "first_cell", "margin", "exponential", "slope", "reach", "shapes", "keys", "seed",
           "purpose", "batch", "each", "labelled", "with_sign", "plain", "points", "distance", "queries", "executor"});

@@ -4,10 +4,52 @@ from __future__ import annotations
 
 import os
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
-def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
+@contextmanager
+def replacing(path: str | os.PathLike[str], flush: bool = True) -> Iterator[Path]:
+    """Give a temporary name to write a file under, and rename it to `path` when the block ends without an error.
+
+    For files that another library writes; see `write_atomically` for what is promised.
+
+    Args:
+        path: The file; its folder exists.
+        flush: Wait until it is on the disk. Without, it survives the end of the process, however that comes, but a
+            power cut may leave an empty or partial file: only for what is checked when it is read.
+
+    Raises:
+        OSError: The file cannot be written; nothing is left behind.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with replacing(Path(folder) / "a.txt") as temporary:
+        ...         _ = temporary.write_bytes(b"whole")
+        ...     [file.name for file in Path(folder).iterdir()]
+        ['a.txt']
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        yield temporary
+        if flush:
+            with open(temporary, "rb+") as stream:
+                os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    if flush and os.name == "posix":
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def write_atomically(path: str | os.PathLike[str], content: bytes, flush: bool = True) -> None:
     """Write a file so that its name holds either what was there before or all of `content`, even after a crash.
 
     The content goes to another name in the same folder, is flushed to the disk, and is then renamed; the folder is
@@ -16,6 +58,7 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
     Args:
         path: The file; its folder exists.
         content: What it is to hold.
+        flush: As `replacing`.
 
     Raises:
         OSError: The file cannot be written; nothing is left behind.
@@ -27,22 +70,8 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
         ...     [file.name for file in Path(folder).iterdir()]
         ['a.txt']
     """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        with open(temporary, "xb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    if os.name == "posix":
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+    with replacing(path, flush) as temporary, open(temporary, "xb") as stream:
+        stream.write(content)
 
 
 def remove_leftovers(folder: str | os.PathLike[str]) -> None:

@@ -40,6 +40,10 @@ class StudyError(PyImplicitError, ValueError):
     """A study directory that belongs to another configuration or is damaged."""
 
 
+class EngineError(PyImplicitError, RuntimeError):
+    """Workers that cannot be started, or a cluster that cannot be reached."""
+
+
 class NativeError(PyImplicitError, RuntimeError):
     """A compiled module that is missing, or a failure inside one."""
 

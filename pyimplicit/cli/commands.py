@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import sys
 from argparse import Namespace
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.progress import Progress
-
 from pyimplicit.cli.parser import UsageError
+from pyimplicit.cli.terminal import bar as _bar
+from pyimplicit.cli.terminal import console as _console
+from pyimplicit.cli.terminal import note as _note
 
 
 def info(arguments: Namespace) -> int:
@@ -27,9 +26,10 @@ def info(arguments: Namespace) -> int:
 
 def data_list(arguments: Namespace) -> int:
     """Print the data sources."""
-    print("procedural    cars made by rule, any number, nothing to download")
-    print("debian-cars   real car meshes of free games; `pyimplicit data fetch debian-cars` once")
-    print("folder:PATH   mesh files of your own")
+    from pyimplicit.data import SOURCES
+
+    for name, text in SOURCES.items():
+        print(f"{name:14}{text}")
     return 0
 
 
@@ -43,17 +43,48 @@ def data_fetch(arguments: Namespace) -> int:
     return 0
 
 
-def data_prepare(arguments: Namespace) -> int:
-    """Prepare all shapes of a source."""
-    from pyimplicit.data import prepare_shapes
-    from pyimplicit.study import create_source
+def data_export(arguments: Namespace) -> int:
+    """Write a stored set in another project's layout."""
+    from pyimplicit.data import StoredSet, export_deepsdf, export_onet
 
-    source = create_source(arguments.source, count=arguments.count, seed=arguments.seed)
-    options = {} if arguments.resolution is None else {"resolution": arguments.resolution}
+    export = {"onet": export_onet, "deepsdf": export_deepsdf}[arguments.format]
+    stored = StoredSet(arguments.stored)
+    with _bar("exporting shapes") as progress:
+        export(stored, arguments.out, pool=arguments.pool, progress=progress)
+    print(f"{arguments.out}: {len(stored)} shapes in the layout of {arguments.format}")
+    return 0
+
+
+def data_verify(arguments: Namespace) -> int:
+    """Compare a stored set with its hashes."""
+    from pyimplicit.data import StoredSet
+
+    stored = StoredSet(arguments.stored)
+    stored.verify()
+    print(f"{arguments.stored}: {len(stored)} shapes, content {stored.content}")
+    return 0
+
+
+def data_unpack(arguments: Namespace) -> int:
+    """Unpack an archive."""
+    from pyimplicit.data import unpack_archive
+
+    print(unpack_archive(arguments.archive, arguments.out))
+    return 0
+
+
+def prepare(arguments: Namespace) -> int:
+    """Prepare all shapes of a source."""
+    from pyimplicit.cli.preparing import prepare_set_from
+
     with _bar("preparing shapes") as progress:
-        shapes = prepare_shapes(source, Path(arguments.out), progress=progress, **options)
-    print(f"{len(shapes)} of {len(source)} shapes prepared in {arguments.out}")
-    return 0 if len(shapes) == len(source) else 1
+        stored, total = prepare_set_from(arguments, progress)
+    print(f"{len(stored)} of {total} shapes in {arguments.out}, content {stored.content}")
+    for name, reason in list(stored.left_out.items())[:10]:
+        _note(f"left out: {name}: {reason}")
+    if len(stored.left_out) > 10:
+        _note(f"{len(stored.left_out)} in all: see {Path(arguments.out) / 'report.csv'}")
+    return 0 if len(stored) == total else 1
 
 
 def sample(arguments: Namespace) -> int:
@@ -88,18 +119,13 @@ def sample(arguments: Namespace) -> int:
 
 def train(arguments: Namespace) -> int:
     """Train a network."""
-    from pyimplicit.data import prepare_shapes
-    from pyimplicit.study import create_source
+    from pyimplicit.cli.preparing import training_shapes
     from pyimplicit.training import train as train_network
 
     config = _train_config(arguments)
     out = Path(arguments.out)
-    source = create_source(arguments.data, count=max(1, arguments.shapes), seed=arguments.data_seed)
-    if arguments.shapes < 1 or arguments.shapes > len(source):
-        raise UsageError(f"argument --shapes: expected 1 to {len(source)} shapes of {arguments.data}")
     with _bar("preparing shapes") as progress:
-        root = Path(arguments.data_root) if arguments.data_root else out / "data"
-        shapes = prepare_shapes(source, root, indices=range(arguments.shapes), progress=progress)
+        shapes = training_shapes(arguments, progress)
     with _bar("training") as progress:
         result = train_network(config, shapes, out, progress=lambda step, steps, loss: progress(step, steps))
     print(f"{out}: {result.steps} steps in {result.seconds:.0f} s, last loss {result.losses[-1]:.4g}")
@@ -107,50 +133,17 @@ def train(arguments: Namespace) -> int:
 
 
 def reconstruct(arguments: Namespace) -> int:
-    """Reconstruct meshes with a trained network."""
-    from pyimplicit.cli.observations import reconstruct_file
-    from pyimplicit.geometry.files import save_mesh
-    from pyimplicit.training import load_trained
+    """Reconstruct surfaces with a trained network."""
+    from pyimplicit.cli.surfaces import reconstruct as run
 
-    trained = load_trained(arguments.run, device=arguments.device)
-    targets = _targets(arguments.inputs, Path(arguments.out))
-    failures = 0
-    with _bar("reconstructing") as progress:
-        for index, (source, target) in enumerate(zip(arguments.inputs, targets, strict=True)):
-            found = reconstruct_file(trained, Path(source), resolution=arguments.resolution, seed=arguments.seed)
-            if found.mesh is None:
-                failures += 1
-                _note(f"{source}: no surface: {found.reason}")
-            else:
-                save_mesh(found.mesh, target)
-                print(f"{target}: {len(found.mesh.faces)} faces")
-            progress(index + 1, len(targets))
-    return 1 if failures else 0
+    return run(arguments)
 
 
 def evaluate(arguments: Namespace) -> int:
-    """Compare two meshes."""
-    from pyimplicit.evaluation import evaluate as measure
-    from pyimplicit.geometry.files import load_mesh
+    """Compare meshes with their references."""
+    from pyimplicit.cli.scores import evaluate as run
 
-    predicted, reference = load_mesh(arguments.predicted), load_mesh(arguments.reference)
-    scores = measure(
-        predicted,
-        reference,
-        samples=arguments.samples,
-        iou_points=arguments.iou_points,
-        thresholds=tuple(arguments.thresholds),
-        seed=arguments.seed,
-    )
-    values = scores.as_dict()
-    if arguments.json:
-        print(json.dumps(values, indent=1))
-        return 0
-    definitions = scores.definitions()
-    for name, value in values.items():
-        shown = f"{value:.6g}" if isinstance(value, float) else value
-        print(f"{name}: {shown}" + (f"   ({definitions[name]})" if name in definitions else ""))
-    return 0
+    return run(arguments)
 
 
 def study_run(arguments: Namespace) -> int:
@@ -183,17 +176,52 @@ def study_status(arguments: Namespace) -> int:
 
 
 def study_table(arguments: Namespace) -> int:
-    """Print the table of the runs finished so far."""
-    from pyimplicit.study import build_table, csv_table, markdown_table, rich_tables
-    from pyimplicit.study import study_status as look
+    """Print the tables of the runs finished so far."""
+    from pyimplicit.study import build_table, csv_table, markdown_table, rich_tables, study_records
+    from pyimplicit.study.numbered_tables import paper_tables
 
-    table = build_table(look(arguments.folder).records)
+    records = study_records(arguments.folder)
+    console = _console()
+    if arguments.which in ("main", "all"):
+        if arguments.format == "latex":
+            raise UsageError("argument --format: expected text, markdown or csv for the main table, got latex")
+        table = build_table(records)
+        if arguments.format == "text":
+            for part in rich_tables(table):
+                console.print(part)
+        else:
+            print({"markdown": markdown_table, "csv": csv_table}[arguments.format](table), end="")
+    if arguments.which != "main":
+        wanted = None if arguments.which == "all" else f"Table {arguments.which}"
+        found = [one for one in paper_tables(records) if wanted is None or one.title.startswith(f"{wanted}.")]
+        for one in found:
+            console.print(one.rich()) if arguments.format == "text" else print(getattr(one, arguments.format)())
+        if not found:
+            _note(f"{arguments.folder}: no run for {wanted or 'the tables of the paper'} is finished yet")
+            return 1
+    return 0
+
+
+def study_claims(arguments: Namespace) -> int:
+    """Print the paper's claims with their verdicts, the figures that led to them in the longer forms."""
+    from pyimplicit.study import study_records
+    from pyimplicit.study.claims import claims_json, claims_markdown, claims_table, judge_claims
+
+    claims = judge_claims(study_records(arguments.folder))
     if arguments.format == "text":
-        console = _console()
-        for part in rich_tables(table):
-            console.print(part)
+        _console().print(claims_table(claims).rich())
     else:
-        print({"markdown": markdown_table, "csv": csv_table}[arguments.format](table), end="")
+        print({"markdown": claims_markdown, "json": claims_json}[arguments.format](claims), end="")
+    return 0
+
+
+def study_recommend(arguments: Namespace) -> int:
+    """Print a strategy and a density with the evidence."""
+    from pyimplicit.study import study_records
+    from pyimplicit.study.recommendation import recommend
+
+    records = [] if arguments.folder is None else study_records(arguments.folder)
+    print("\n".join(recommend(arguments.network, arguments.field, budget=arguments.budget, records=records).lines()))
     return 0
 
 
@@ -211,7 +239,19 @@ def _study_config(arguments: Namespace) -> Any:
     from pyimplicit.study.settings import read_settings
 
     values: dict[str, Any] = read_settings(arguments.config) if arguments.config else {}
-    for key in ("scale", "networks", "strategies", "seeds", "densities", "device", "processes", "threads"):
+    for key in (
+        "scale",
+        "recipe",
+        "networks",
+        "strategies",
+        "seeds",
+        "densities",
+        "masks",
+        "device",
+        "processes",
+        "engine",
+        "threads",
+    ):
         if getattr(arguments, key) is not None:
             values[key] = getattr(arguments, key)
     if arguments.fields is not None:
@@ -278,34 +318,3 @@ def _settings(entries: Sequence[str]) -> dict[str, Any]:
             with suppress(ValueError):
                 values[key] = float(values[key])
     return values
-
-
-def _targets(inputs: Sequence[str], out: Path) -> list[Path]:
-    """Where each reconstruction goes: the file itself, or files in a folder named after the inputs."""
-    if len(inputs) == 1 and out.suffix:
-        return [out]
-    if out.suffix:
-        raise UsageError(f"argument --out: expected a folder for {len(inputs)} inputs, got {out}")
-    targets = [out / f"{Path(name).stem}.ply" for name in inputs]
-    if len(set(targets)) < len(targets):
-        raise UsageError("INPUT: expected files of different names, for their reconstructions share a folder")
-    out.mkdir(parents=True, exist_ok=True)
-    return targets
-
-
-@contextmanager
-def _bar(text: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a progress bar on standard error, in a terminal only; yields `progress(done, total)`."""
-    console = Console(stderr=True)
-    with Progress(console=console, disable=not console.is_terminal, transient=True) as bars:
-        task = bars.add_task(text, total=None)
-        yield lambda done, total: bars.update(task, completed=done, total=total)
-
-
-def _console() -> Console:
-    """Return a console wide enough for the tables where there is no terminal to fit them into."""
-    return Console() if sys.stdout.isatty() else Console(width=120)
-
-
-def _note(text: str) -> None:
-    print(f"pyimplicit: {text}", file=sys.stderr)

@@ -1,20 +1,47 @@
-"""Sources of meshes, and shapes prepared from them."""
+"""Sources of meshes and of samples, shapes prepared from them, and stored sets."""
 
+from pyimplicit.data.archives import read_npz, unpack_archive
 from pyimplicit.data.debian import TEST_CARS, DebianCars, fetch
+from pyimplicit.data.deepsdf import DeepSdfSamples, export_deepsdf
 from pyimplicit.data.folder import FolderSource
+from pyimplicit.data.ifnet import IfNetSamples
+from pyimplicit.data.onet import OnetSamples, export_onet
+from pyimplicit.data.opening import SOURCES, open_source
 from pyimplicit.data.prepared import Shape, prepare_shapes, split_shapes
+from pyimplicit.data.preparing import PrepareConfig, pool_name, prepare_set
 from pyimplicit.data.procedural import ProceduralCars
+from pyimplicit.data.samples import LabelledPoints, SampledShape, SampleSource, ShapeSamples
+from pyimplicit.data.shapenet import ShapeNet
 from pyimplicit.data.sources import Source, data_root
+from pyimplicit.data.stored_set import StoredSet
 
 __all__ = [
+    "SOURCES",
     "TEST_CARS",
     "DebianCars",
+    "DeepSdfSamples",
     "FolderSource",
+    "IfNetSamples",
+    "LabelledPoints",
+    "OnetSamples",
+    "PrepareConfig",
     "ProceduralCars",
+    "SampleSource",
+    "SampledShape",
     "Shape",
+    "ShapeNet",
+    "ShapeSamples",
     "Source",
+    "StoredSet",
     "data_root",
+    "export_deepsdf",
+    "export_onet",
     "fetch",
+    "open_source",
+    "pool_name",
+    "prepare_set",
     "prepare_shapes",
+    "read_npz",
     "split_shapes",
+    "unpack_archive",
 ]

@@ -4,29 +4,61 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pyimplicit.geometry.mesh import LONGEST_SIDE
 
-#: Mesh units. What a missing reconstruction gets for every mean distance: the diagonal of the bounding cube, the
-#: largest distance there is in it.
+#: Mesh units. What a missing reconstruction gets for every distance: the diagonal of the bounding cube, the largest
+#: distance there is in it.
 WORST_DISTANCE = math.sqrt(3) * LONGEST_SIDE
 
 
 @dataclass(frozen=True)
-class Scores:
-    """The metrics of one predicted mesh against its reference; `definitions` says what each number means.
+class Measurement:
+    """One number and all that it takes to measure it again.
 
-    Lengths are in mesh units (the longest side of a normalised reference is 1), squared lengths say so.
+    Attributes:
+        name: Its name in `Scores.as_dict`.
+        value: The number.
+        formula: What was computed.
+        unit: "no unit", "mesh units" or "squared mesh units".
+        best: The value of a perfect reconstruction, up to the sampling.
+        basis: What it was computed from: sample counts, how they were drawn, and the seed.
+
+    Example:
+        >>> bad = Scores.worst("no prediction", thresholds=(0.015,), samples=10, iou_points=20, seed=3)
+        >>> print(bad.measurements()["recall@0.015"].definition)
+        share of distances from reference to predicted samples of at most 0.015, no unit, best 1; 10 area-uniform samples a mesh, seed 3
+    """  # noqa: E501
+
+    name: str
+    value: float
+    formula: str
+    unit: str
+    best: float
+    basis: str
+
+    @property
+    def definition(self) -> str:
+        """Everything but the number, in one line."""
+        return f"{self.formula}, {self.unit}, best {self.best:g}; {self.basis}"
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The metrics of one prediction against its reference; `measurements` says what each number means.
+
+    Lengths are in mesh units (the longest side of a normalised reference is 1), squared lengths say so. A score that a
+    prediction cannot have is None: a cloud has no IoU and no normals.
     """
 
-    iou: float
+    iou: float | None
     chamfer_l1: float
     chamfer_l2: float
     f_score: dict[float, float]  # by threshold, mesh units
     precision: dict[float, float]
     recall: dict[float, float]
-    normal_consistency: float
+    normal_consistency: float | None
     completeness: float
     accuracy: float
     completeness_squared: float
@@ -36,9 +68,29 @@ class Scores:
     seed: int
     valid: bool = True
     reason: str | None = None
+    note: str | None = None  # what to know about a valid measurement
+    normal_completeness: float | None = None
+    normal_accuracy: float | None = None
+    hausdorff: dict[float, float] = field(default_factory=dict)  # by quantile, in (0, 1]
+    nearest: str = "samples"  # or "surface": what distances lead to
+    sampling: str = "paired"  # or "independent": whether both meshes are drawn with one seed
+    iou_box: str = "the unit cube"
+    cloud_points: int | None = None  # of a predicted cloud
 
     @classmethod
-    def worst(cls, reason: str, *, thresholds: Sequence[float], samples: int, iou_points: int, seed: int) -> Scores:
+    def worst(
+        cls,
+        reason: str,
+        *,
+        thresholds: Sequence[float],
+        samples: int,
+        iou_points: int,
+        seed: int,
+        quantiles: Sequence[float] = (),
+        nearest: str = "samples",
+        sampling: str = "paired",
+        iou_box: str = "the unit cube",
+    ) -> Scores:
         """Return what a prediction that cannot be measured gets, so that it counts in a mean instead of vanishing.
 
         Args:
@@ -47,6 +99,10 @@ class Scores:
             samples: Surface samples a mesh, as for every other prediction.
             iou_points: Points of the IoU, likewise.
             seed: Seed of both, likewise.
+            quantiles: Those of the Hausdorff distance.
+            nearest: What distances lead to, as for every other prediction.
+            sampling: How both meshes are drawn, likewise.
+            iou_box: Where the points of the IoU lie, likewise.
 
         Example:
             >>> bad = Scores.worst("no prediction", thresholds=(0.015,), samples=10, iou_points=10, seed=0)
@@ -72,13 +128,19 @@ class Scores:
             seed=seed,
             valid=False,
             reason=reason,
+            normal_completeness=0.0,
+            normal_accuracy=0.0,
+            hausdorff=dict.fromkeys(map(float, quantiles), far),
+            nearest=nearest,
+            sampling=sampling,
+            iou_box=iou_box,
         )
 
     def as_dict(self) -> dict[str, float | int | bool | str | None]:
         """Return all numbers in one flat dict that JSON and CSV can hold.
 
         F-Score, precision and recall appear once per threshold, as "f_score@0.015"; "f_score" repeats the F-Score at
-        the first threshold.
+        the first threshold. Hausdorff distances appear once per quantile, as "hausdorff@0.95".
 
         Example:
             >>> bad = Scores.worst("no prediction", thresholds=(0.015,), samples=10, iou_points=10, seed=0)
@@ -95,16 +157,79 @@ class Scores:
             "accuracy": self.accuracy,
             "completeness_squared": self.completeness_squared,
             "accuracy_squared": self.accuracy_squared,
+            "normal_completeness": self.normal_completeness,
+            "normal_accuracy": self.normal_accuracy,
         }
-        for name in ("f_score", "precision", "recall"):
-            row |= {f"{name}@{threshold:g}": value for threshold, value in getattr(self, name).items()}
+        for name in ("f_score", "precision", "recall", "hausdorff"):
+            row |= {f"{name}@{at:g}": value for at, value in getattr(self, name).items()}
         return row | {
             "samples": self.samples,
             "iou_points": self.iou_points,
             "seed": self.seed,
+            "nearest": self.nearest,
+            "sampling": self.sampling,
+            "iou_box": self.iou_box,
+            "cloud_points": self.cloud_points,
             "valid": self.valid,
             "reason": self.reason,
+            "note": self.note,
         }
+
+    def measurements(self) -> dict[str, Measurement]:
+        """Return every number of `as_dict` that is a score, with its definition; a score that is None is left out."""
+        surface = f"{self.samples} area-uniform samples a mesh, seed {self.seed}"
+        if self.cloud_points is not None:
+            surface = f"{self.samples} area-uniform samples of the reference, {self.cloud_points} points of the cloud"
+            surface += f", seed {self.seed}"
+        elif self.sampling == "independent":
+            surface += ", drawn apart"
+        volume = f"{self.iou_points} points uniform in {self.iou_box}, seed {self.seed}"
+        if self.nearest == "samples":
+            complete, accurate = "reference to predicted samples", "predicted to reference samples"
+            other = "at its nearest one on the other mesh"
+        else:
+            complete = "reference samples to the predicted surface"
+            accurate = "predicted samples to the reference surface"
+            other = "at the nearest point of the other mesh"
+        cosine = "mean |cosine| between the face normals at a"
+        ratios = {
+            "iou": "volume of intersection over volume of union",
+            "normal_consistency": f"half the sum, over both directions, of the {cosine} sample and {other}",
+            "normal_completeness": f"{cosine} reference sample and {other}",
+            "normal_accuracy": f"{cosine} predicted sample and {other}",
+        }
+        distances = {
+            "chamfer_l1": "half the sum of completeness and accuracy",
+            "completeness": f"mean distance from {complete}",
+            "accuracy": f"mean distance from {accurate}",
+        }
+        squares = {
+            "chamfer_l2": "half the sum of completeness_squared and accuracy_squared",
+            "completeness_squared": f"mean squared distance from {complete}",
+            "accuracy_squared": f"mean squared distance from {accurate}",
+        }
+        for position, threshold in enumerate(f"{value:g}" for value in self.f_score):
+            harmonic = f"harmonic mean of precision@{threshold} and recall@{threshold}, 0 where both are 0"
+            ratios |= {"f_score": harmonic} if position == 0 else {}
+            ratios[f"f_score@{threshold}"] = harmonic
+            ratios[f"precision@{threshold}"] = f"share of distances from {accurate} of at most {threshold}"
+            ratios[f"recall@{threshold}"] = f"share of distances from {complete} of at most {threshold}"
+        for quantile in self.hausdorff:
+            what = "greatest distance" if quantile == 1 else f"{quantile:g} quantile of the distances"
+            distances[f"hausdorff@{quantile:g}"] = (
+                f"{what} from {complete} or from {accurate}, whichever direction has the larger one"
+            )
+        found = {}
+        for name, value in self.as_dict().items():
+            for formulas, unit, best in (
+                (ratios, "no unit", 1.0),
+                (distances, "mesh units", 0.0),
+                (squares, "squared mesh units", 0.0),
+            ):
+                if name in formulas and isinstance(value, float):
+                    basis = volume if name == "iou" else surface
+                    found[name] = Measurement(name, value, formulas[name], unit, best, basis)
+        return found
 
     def definitions(self) -> dict[str, str]:
         """Return for every score in `as_dict` its definition, unit, best value, sample count and seed.
@@ -114,27 +239,4 @@ class Scores:
             >>> bad.definitions()["iou"]
             'volume of intersection over volume of union, no unit, best 1; 20 points uniform in the unit cube, seed 3'
         """
-        surface = f"{self.samples} area-uniform samples a mesh, seed {self.seed}"
-        distances = f"mesh units, best 0; {surface}"
-        squares = f"squared mesh units, best 0; {surface}"
-        ratio = f"no unit, best 1; {surface}"
-        complete, accurate = "reference samples to their nearest predicted sample", "predicted to reference samples"
-        meaning = {
-            "iou": f"volume of intersection over volume of union, no unit, best 1; {self.iou_points} points uniform in "
-            f"the unit cube, seed {self.seed}",
-            "chamfer_l1": f"half the sum of completeness and accuracy, {distances}",
-            "chamfer_l2": f"half the sum of completeness_squared and accuracy_squared, {squares}",
-            "normal_consistency": "half the sum, over both directions, of the mean |cosine| between the face normals "
-            f"at a sample and at its nearest one on the other mesh, {ratio}",
-            "completeness": f"mean distance from {complete}, {distances}",
-            "accuracy": f"mean distance from {accurate}, {distances}",
-            "completeness_squared": f"mean squared distance from {complete}, {squares}",
-            "accuracy_squared": f"mean squared distance from {accurate}, {squares}",
-        }
-        for position, threshold in enumerate(f"{value:g}" for value in self.f_score):
-            harmonic = f"harmonic mean of precision@{threshold} and recall@{threshold}, 0 where both are 0, {ratio}"
-            meaning |= {"f_score": harmonic} if position == 0 else {}
-            meaning[f"f_score@{threshold}"] = harmonic
-            meaning[f"precision@{threshold}"] = f"share of distances from {accurate} of at most {threshold}, {ratio}"
-            meaning[f"recall@{threshold}"] = f"share of distances from {complete} of at most {threshold}, {ratio}"
-        return meaning
+        return {name: measurement.definition for name, measurement in self.measurements().items()}

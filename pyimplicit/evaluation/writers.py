@@ -7,12 +7,16 @@ import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from pyimplicit.atomic import write_atomically
 from pyimplicit.evaluation.scores import Scores
 
 #: What must be the same for all scores that are averaged.
-SETTINGS = ("samples", "iou_points", "seed")
+SETTINGS = ("samples", "iou_points", "seed", "nearest", "sampling")
+
+# Numbers of a row that are no scores.
+_COUNTS = ("samples", "iou_points", "seed", "cloud_points")
 
 
 def write_scores_csv(path: str | Path, rows: Iterable[Mapping[str, object]]) -> None:
@@ -68,24 +72,26 @@ def mean_scores(scores: Sequence[Scores | Mapping[str, object]]) -> dict[str, fl
         >>> mean["iou"], mean["shapes"], mean["valid"]
         (0.5, 2, 1)
     """
-    rows = [score.as_dict() if isinstance(score, Scores) else dict(score) for score in scores]
+    rows: list[dict[str, Any]] = [score.as_dict() if isinstance(score, Scores) else dict(score) for score in scores]
     if not rows:
         raise ValueError("scores: expected at least one, got none")
-    numbers = [
-        {name: value for name, value in row.items() if isinstance(value, int | float) and not isinstance(value, bool)}
-        for row in rows
-    ]
-    for row in numbers:
-        if row.keys() != numbers[0].keys():
-            different = ", ".join(sorted(row.keys() ^ numbers[0].keys()))
+    # Clouds have no IoU and no normals; what could not be measured beside them has more scores than they.
+    model = next((row for row in rows if row.get("valid", True)), rows[0])
+    names = [name for name, value in model.items() if _is_score(name, value)]
+    for row in rows:
+        own = {name for name, value in row.items() if _is_score(name, value)}
+        if not own.issuperset(names) or (row.get("valid", True) and len(own) > len(names)):
+            different = ", ".join(sorted(own.symmetric_difference(names)))
             raise ValueError(f"scores: expected the same scores for every shape, got {different} for some only")
         for name in SETTINGS:
-            if row.get(name) != numbers[0].get(name):
+            if row.get(name) != rows[0].get(name):
                 raise ValueError(
-                    f"scores: expected the same {name} for every shape, got {numbers[0].get(name)} and {row.get(name)}"
+                    f"scores: expected the same {name} for every shape, got {rows[0].get(name)} and {row.get(name)}"
                 )
-    means: dict[str, float | int] = {
-        name: math.fsum(row[name] for row in numbers) / len(rows) for name in numbers[0] if name not in SETTINGS
-    }
+    means: dict[str, Any] = {name: math.fsum(row[name] for row in rows) / len(rows) for name in names}
     means |= {"shapes": len(rows), "valid": sum(bool(row.get("valid")) for row in rows)}
-    return means | {name: int(numbers[0][name]) for name in SETTINGS if name in numbers[0]}
+    return means | {name: rows[0][name] for name in SETTINGS if isinstance(rows[0].get(name), int)}
+
+
+def _is_score(name: str, value: object) -> bool:
+    return name not in _COUNTS and isinstance(value, int | float) and not isinstance(value, bool)

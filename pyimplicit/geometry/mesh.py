@@ -6,6 +6,7 @@ Everything below this module may trust a `Mesh`: it is not empty, its vertices a
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -78,7 +79,7 @@ class Mesh:
     def __repr__(self) -> str:
         return f"Mesh({len(self.vertices)} vertices, {len(self.faces)} faces)"
 
-    @property
+    @cached_property
     def bounds(self) -> Tensor:
         """Lowest and highest corner of the vertices that faces use, [2, 3] float32."""
         used = self.vertices[_is_used(self)]

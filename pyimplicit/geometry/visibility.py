@@ -57,7 +57,7 @@ def visible_sides(surface: Surface) -> tuple[NDArray[np.float64], NDArray[np.flo
     radius = float(np.linalg.norm(high - low)) / 2
     pixel = 2 * radius / PIXELS
     front, back = np.zeros(len(corners)), np.zeros(len(corners))
-    for direction in _sphere_directions():
+    for direction in sphere_directions(DIRECTIONS):
         right = np.cross(direction, np.eye(3)[np.argmin(np.abs(direction))])
         right /= np.linalg.norm(right)
         across = points @ np.stack([right, np.cross(direction, right)], axis=1)
@@ -74,10 +74,15 @@ def visible_sides(surface: Surface) -> tuple[NDArray[np.float64], NDArray[np.flo
     return front / total, back / total
 
 
-def _sphere_directions() -> NDArray[np.float64]:
-    """Return DIRECTIONS unit vectors along a golden spiral, [DIRECTIONS, 3]."""
-    place = np.arange(DIRECTIONS) + 0.5
-    height = 1 - 2 * place / DIRECTIONS
+def sphere_directions(count: int) -> NDArray[np.float64]:
+    """Unit vectors spread evenly over the sphere along a golden spiral, [count, 3].
+
+    Example:
+        >>> sphere_directions(2).round(2)[:, 1]
+        array([ 0.5, -0.5])
+    """
+    place = np.arange(count) + 0.5
+    height = 1 - 2 * place / count
     angle = place * (math.pi * (3 - math.sqrt(5)))
     ring = np.sqrt(1 - height * height)
     return np.stack([ring * np.cos(angle), height, ring * np.sin(angle)], axis=1)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from pyimplicit import ops
 from pyimplicit.checks import check_choice, check_count
 from pyimplicit.networks.base import Code, Network
+from pyimplicit.networks.batch_norm import batch_norm
 from pyimplicit.networks.layers import ResnetBlockFC, pointwise
 from pyimplicit.ops.farthest import AUTHORS_SKIP
 
@@ -203,10 +204,10 @@ class _Transformer(nn.Module):
     ) -> Tensor:  # [B, N, C]
         position = self.fc_delta(points[:, :, None] - _take(points, neighbours))  # [B, N, K, C]
         if features is None:
-            return _normalise(self.bn, _attend(self.fc_gamma(position), position))
+            return batch_norm(self.bn, _attend(self.fc_gamma(position), position))
         keys, values = (_take(weight(features), neighbours) for weight in (self.w_ks, self.w_vs))
         weights = self.fc_gamma(self.w_qs(features)[:, :, None] - keys + position)
-        return _normalise(self.bn, features + _attend(weights, values + position))
+        return batch_norm(self.bn, features + _attend(weights, values + position))
 
 
 class _Reduction(nn.Module):
@@ -257,14 +258,14 @@ class _SetAbstraction(nn.Module):
         keys, values = (_take(weight(features), among) for weight in (self.w_ks, self.w_vs))
         weights = self.fc_gamma1(self.w_qs(own)[:, :, None] - keys + position)
         first = _attend(weights, values + position)
-        hidden = F.relu(_normalise(self.bn1, pointwise(self.conv1, first)))
-        first = _normalise(self.bnorm0, first + pointwise(self.conv2, hidden))
+        hidden = F.relu(batch_norm(self.bn1, pointwise(self.conv1, first)))
+        first = batch_norm(self.bnorm0, first + pointwise(self.conv2, hidden))
 
         keys, values = (_take(weight(features), among) for weight in (self.w_ks2, self.w_vs2))
         weights = self.fc_gamma2(self.w_qs2(first)[:, :, None] - keys + position)
         second = _attend(weights, values + position)
-        both = _normalise(self.bnorm1, first + second)
-        return centres, _normalise(self.bnorm2, both + own)
+        both = batch_norm(self.bnorm1, first + second)
+        return centres, batch_norm(self.bnorm2, both + own)
 
 
 class _ElementwiseMLP(nn.Module):
@@ -279,9 +280,9 @@ class _ElementwiseMLP(nn.Module):
         self.bn3 = nn.BatchNorm1d(width)
 
     def forward(self, features: Tensor) -> Tensor:
-        hidden = F.relu(_normalise(self.bn1, pointwise(self.conv1, features)))
-        hidden = F.relu(_normalise(self.bn2, pointwise(self.conv2, hidden)))
-        return _normalise(self.bn3, features + hidden)
+        hidden = F.relu(batch_norm(self.bn1, pointwise(self.conv1, features)))
+        hidden = F.relu(batch_norm(self.bn2, pointwise(self.conv2, hidden)))
+        return batch_norm(self.bn3, features + hidden)
 
 
 class _Decoder(nn.Module):
@@ -337,7 +338,7 @@ class _CrossAttention(nn.Module):
 
 
 def _perceptron(in_size: int, size: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(in_size, size), nn.ReLU(), nn.Linear(size, size))
+    return nn.Sequential(nn.Linear(in_size, size), nn.ReLU(inplace=True), nn.Linear(size, size))
 
 
 def _attend(
@@ -345,11 +346,6 @@ def _attend(
     values: Tensor,  # [B, N, K, C]
 ) -> Tensor:  # [B, N, C]
     return (weights.softmax(2) * values).sum(2)
-
-
-def _normalise(norm: nn.BatchNorm1d, features: Tensor) -> Tensor:
-    """Normalise channels-last features [B, N, C] over all points of all shapes."""
-    return norm(features.flatten(0, 1)).view_as(features)  # type: ignore[no-any-return]
 
 
 def _take(

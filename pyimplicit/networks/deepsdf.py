@@ -15,6 +15,7 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from pyimplicit.checks import check_between, check_count
 from pyimplicit.networks.base import Code, Network
+from pyimplicit.networks.layers import relu_dropout
 
 
 class DeepSDF(Network):
@@ -106,7 +107,7 @@ class DeepSDF(Network):
                 hidden = layer(hidden)
             if bypass and index + 1 == layers:
                 hidden = before * bypass + hidden * (1 - bypass)
-            hidden = F.dropout(F.relu(hidden), self.dropout, self.training)
+            hidden = relu_dropout(hidden, self.dropout, self.training)
         return torch.tanh(self.get_submodule(f"lin{self.hidden_layers}")(hidden)).squeeze(2)
 
     def own_key(self, author_key: str) -> str:

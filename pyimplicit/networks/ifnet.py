@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from pyimplicit import ops
 from pyimplicit.checks import check_choice, check_count, check_positive, check_tensor
 from pyimplicit.networks.base import Code, Network
+from pyimplicit.networks.batch_norm import relu_batch_norm
+from pyimplicit.networks.first_level import first_level
 from pyimplicit.networks.layers import pointwise
 
 # variant: (levels of convolutions, resolution, padding of the gather, coordinates beside the features)
@@ -104,12 +106,21 @@ class FeatureGrids(Network):
             )
         code = {"grid_0": grid[:, None]}
         features = code["grid_0"]
+        pooled: Tensor | None = None  # what the next level starts from
         for level, (first, second, norm) in enumerate(LEVELS[: self.levels]):
-            features = features if level == 0 else F.max_pool3d(features, 2)
-            for name in (first, second):
-                if name is not None:
-                    features = _convolve(self.get_submodule(name), features).relu_()
-            features = self.get_submodule(norm)(features)
+            normalise = self.get_submodule(norm)
+            assert isinstance(normalise, nn.BatchNorm3d)
+            if level == 0 and self.training:
+                done = first_level(features, self.get_submodule(first), normalise)
+                if done is not None:
+                    code["grid_1"], pooled = done
+                    continue
+            if level > 0:
+                features, pooled = F.max_pool3d(features, 2) if pooled is None else pooled, None
+            features = _convolve(self.get_submodule(first), features)
+            if second is not None:
+                features = _convolve(self.get_submodule(second), features.relu_())
+            features = relu_batch_norm(normalise, features)
             code[f"grid_{level + 1}"] = features
         return code
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -43,7 +45,7 @@ class ResnetBlockFC(nn.Module):
 
         A linear layer of a concatenation is the sum of two linear layers, and the one of `shared` runs once.
         """
-        hidden = self.fc_1(F.relu(_linear(self.fc_0, F.relu(x), None if shared is None else F.relu(shared))))
+        hidden = self.fc_1(_linear(self.fc_0, F.relu(x), None if shared is None else F.relu(shared)).relu_())
         shortcut = x if self.shortcut is None else _linear(self.shortcut, x, shared)
         return torch.add(hidden, shortcut)
 
@@ -53,6 +55,33 @@ def _linear(layer: nn.Linear, x: Tensor, shared: Tensor | None) -> Tensor:
         return layer(x)  # type: ignore[no-any-return]
     own = x.shape[-1]
     return F.linear(x, layer.weight[:, :own]) + F.linear(shared, layer.weight[:, own:], layer.bias)
+
+
+def relu_dropout(features: Tensor, probability: float, training: bool) -> Tensor:
+    """Return dropout(relu(features)) in the memory of `features`, of which nothing else is kept for the backward pass.
+
+    Draws what `torch.nn.functional.dropout` draws: equal seeds drop the same features.
+    """
+    if not training or probability == 0:
+        return features.relu_()
+    return _ReluDropout.apply(features, probability)  # type: ignore[no-any-return, no-untyped-call]
+
+
+class _ReluDropout(torch.autograd.Function):
+    @staticmethod
+    def forward(context: Any, features: Tensor, probability: float) -> Tensor:
+        # features that are dropped anyway when all are; torch does not divide by 0 there either
+        context.factor = 1 / (1 - probability) if probability < 1 else 0.0
+        kept = torch.empty_like(features).bernoulli_(1 - probability)
+        features.relu_().mul_(kept.mul_(context.factor))
+        context.mark_dirty(features)
+        context.save_for_backward(features)
+        return features
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (result,) = context.saved_tensors  # above 0 where the ReLU let it pass and it was kept
+        return torch.ops.aten.threshold_backward(gradient, result.detach(), 0).mul_(context.factor), None
 
 
 def pointwise(layer: nn.Conv1d, x: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from pyimplicit.checks import check_count
 from pyimplicit.networks.base import Code, Network
+from pyimplicit.networks.batch_norm import conditional_batch_norm_relu
 from pyimplicit.networks.layers import ResnetBlockFC, pointwise
 
 
@@ -126,7 +127,7 @@ class _Decoder(nn.Module):
         features = pointwise(self.fc_p, points)  # [B, T, width]
         for index in range(self.blocks):
             features = self.get_submodule(f"block{index}")(features, code)
-        return pointwise(self.fc_out, F.relu(self.bn(features, code))).squeeze(2)
+        return pointwise(self.fc_out, self.bn(features, code)).squeeze(2)
 
 
 class _ConditionalBlock(nn.Module):
@@ -139,12 +140,12 @@ class _ConditionalBlock(nn.Module):
         nn.init.zeros_(self.fc_1.weight)
 
     def forward(self, features: Tensor, code: Tensor) -> Tensor:
-        hidden = pointwise(self.fc_0, F.relu(self.bn_0(features, code)))
-        return features + pointwise(self.fc_1, F.relu(self.bn_1(hidden, code)))
+        hidden = pointwise(self.fc_0, self.bn_0(features, code))
+        return features + pointwise(self.fc_1, self.bn_1(hidden, code))
 
 
 class _ConditionalBatchNorm(nn.Module):
-    """gamma(code) * normalised + beta(code); starts with gamma = 1 and beta = 0, blind to the code."""
+    """relu(gamma(code) * normalised + beta(code)); starts with gamma = 1 and beta = 0, blind to the code."""
 
     def __init__(self, code_size: int, width: int) -> None:
         super().__init__()
@@ -163,11 +164,10 @@ class _ConditionalBatchNorm(nn.Module):
     ) -> Tensor:  # [B, T, width]
         gamma = pointwise(self.conv_gamma, code)[:, None]  # [B, 1, width]
         beta = pointwise(self.conv_beta, code)[:, None]
-        if self.training:
-            # The statistics run over the points of all shapes: [B * T, width]
-            return torch.addcmul(beta, gamma, self.bn(features.flatten(0, 1)).view_as(features))
+        if self.training:  # the statistics run over the points of all shapes
+            return conditional_batch_norm_relu(self.bn, features, gamma[:, 0], beta[:, 0])
         mean, variance = self.bn.running_mean, self.bn.running_var
         assert mean is not None  # both are kept, as track_running_stats is on
         assert variance is not None
         scale = gamma * torch.rsqrt(variance + self.bn.eps)
-        return torch.addcmul(beta - mean * scale, features, scale)  # one pass over the points instead of two
+        return torch.addcmul(beta - mean * scale, features, scale).relu_()  # one pass over the points instead of two

@@ -58,7 +58,7 @@ class _ConvPair(nn.Module):
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
 
     def forward(self, maps: Tensor) -> Tensor:
-        return F.relu(self.conv2(F.relu(self.conv1(maps))))
+        return self.conv2(self.conv1(maps).relu_()).relu_()  # type: ignore[no-any-return]
 
 
 class _Up(nn.Module):
@@ -73,4 +73,4 @@ class _Up(nn.Module):
 
     def forward(self, maps: Tensor, skip: Tensor) -> Tensor:
         maps = torch.cat([self.upconv(maps), skip], 1)
-        return F.relu(self.conv2(F.relu(self.conv1(maps))))
+        return self.conv2(self.conv1(maps).relu_()).relu_()  # type: ignore[no-any-return]

@@ -75,4 +75,4 @@ class _NormConv(nn.Module):
         self.conv = nn.Conv3d(in_channels, out_channels, 3, padding=1, bias=False)
 
     def forward(self, grids: Tensor) -> Tensor:
-        return F.relu(self.conv(self.groupnorm(grids)))
+        return self.conv(self.groupnorm(grids)).relu_()  # type: ignore[no-any-return]

@@ -1,6 +1,7 @@
 """The kernels as torch operators: one module per family, its plain-torch twin in `reference`."""
 
 from pyimplicit.ops.bvh import SurfaceBVH, build_bvh
+from pyimplicit.ops.depth_maps import DepthViews, count_views, draw_depth
 from pyimplicit.ops.distance_mask import (
     CloudGrid,
     MaskCells,
@@ -36,6 +37,7 @@ __all__ = [
     "CellGroups",
     "ClosestPoint",
     "CloudGrid",
+    "DepthViews",
     "DistanceWeight",
     "KeptBuffers",
     "MaskCells",
@@ -58,8 +60,10 @@ __all__ = [
     "cast_rays",
     "closest_point",
     "contains",
+    "count_views",
     "distance_mask",
     "distance_mask_grid",
+    "draw_depth",
     "farthest_points",
     "linear_weights",
     "nearest_neighbours",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
-from typing import ClassVar
 
 from pyimplicit import ops
 from pyimplicit.checks import check_positive
@@ -32,13 +32,21 @@ class Linear(DrawsOneRow):
 
     tau: float = 0.1
     mu: float | None = None
-    name: ClassVar[str] = "linear"
-    symbol: ClassVar[str] = "Linear"
 
     def __post_init__(self) -> None:
         check_positive("tau", self.tau)
         if self.mu is not None:
             check_positive("mu", self.mu)
+
+    @property
+    def name(self) -> str:
+        """The name, with the parameters that are not the default ones: "linear(tau=0.2,mu=5)"."""
+        return "linear" + _parameters(self, Linear)
+
+    @property
+    def symbol(self) -> str:
+        """The paper's symbol, with the parameters likewise."""
+        return "Linear" + _parameters(self, Linear)
 
     def draw_rows(self, rows: Rows, count: int) -> Drawn:
         """Draw points [B, count, 3]; ValueError if a surface does not come within tau of the cube."""
@@ -62,15 +70,30 @@ class Exponential(DrawsOneRow):
     """
 
     beta: float = 60.0
-    name: ClassVar[str] = "exponential"
-    symbol: ClassVar[str] = "Exp"
 
     def __post_init__(self) -> None:
         check_positive("beta", self.beta)
 
+    @property
+    def name(self) -> str:
+        """The name, with beta if it is not the default one: "exponential(beta=40)"."""
+        return "exponential" + _parameters(self, Exponential)
+
+    @property
+    def symbol(self) -> str:
+        """The symbol, with beta likewise."""
+        return "Exp" + _parameters(self, Exponential)
+
     def draw_rows(self, rows: Rows, count: int) -> Drawn:
         """Draw points [B, count, 3]."""
         return _draw(DistanceWeight(self.beta), rows, count)
+
+
+def _parameters(strategy: Linear | Exponential, kind: type) -> str:
+    """Return the parameters that differ from the defaults, as `resolve_strategy` reads them; nothing if none does."""
+    values = {field.name: (getattr(strategy, field.name), field.default) for field in dataclasses.fields(kind)}
+    given = [f"{name}={float(value)!r}" for name, (value, default) in values.items() if value != default]
+    return f"({','.join(given)})".replace(".0,", ",").replace(".0)", ")") if given else ""
 
 
 def _draw(weight: DistanceWeight, rows: Rows, count: int) -> Drawn:

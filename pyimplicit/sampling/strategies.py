@@ -5,6 +5,8 @@ Source: Liu and Yang, "Analysis of Sampling Strategies for Implicit 3D Reconstru
 
 from __future__ import annotations
 
+import dataclasses
+
 from pyimplicit.sampling.balanced import Balanced
 from pyimplicit.sampling.by_distance import Exponential, Linear
 from pyimplicit.sampling.rows import Strategy
@@ -55,22 +57,44 @@ DeepSDF's mixtures."""
 def resolve_strategy(strategy: str | Strategy) -> Strategy:
     """The strategy of a name ("balanced_surface"), a symbol ("BS", "S_BS"), or the object itself.
 
+    A strategy with parameters takes them in brackets: "linear(tau=0.2,mu=5)", "exponential(beta=40)".
+
     Raises:
-        ValueError: An unknown name; the message lists what there is.
+        ValueError: An unknown name, the message lists what there is; or parameters that the strategy does not take.
         TypeError: Neither a string nor something that draws.
 
     Example:
         >>> resolve_strategy("S_FUNS").name
         'few_uniform_near_surface'
+        >>> resolve_strategy("S_Linear(tau=0.2)")
+        Linear(tau=0.2, mu=None)
     """
     if not isinstance(strategy, str):
         if not all(hasattr(strategy, needed) for needed in ("draw", "name", "symbol")):
             raise TypeError(f"strategy: expected a name or a Strategy, got {type(strategy).__name__}")
         return strategy
-    key = strategy.lower().removeprefix("s_")
+    key, bracket, text = strategy.lower().removeprefix("s_").partition("(")
     known = (*STRATEGIES.values(), *RELATED_STRATEGIES.values())
     for candidate in known:
         if key in (candidate.name, candidate.symbol.lower()):
-            return candidate
+            return _with_parameters(candidate, strategy, text) if bracket else candidate
     names = ", ".join(f"{candidate.name} (S_{candidate.symbol})" for candidate in known)
     raise ValueError(f"strategy: expected one of {names}, got {strategy!r}")
+
+
+def _with_parameters(strategy: Strategy, given: str, text: str) -> Strategy:
+    """Return `strategy` with the parameters of `text`, "tau=0.2,mu=5)"."""
+    names = [f.name for f in dataclasses.fields(strategy)] if isinstance(strategy, (Linear, Exponential)) else []
+    takes = ", ".join(names) or "none"
+    values: dict[str, float] = {}
+    for part in text.strip().removesuffix(")").split(","):
+        name, equals, number = (piece.strip() for piece in part.partition("="))
+        try:
+            values[name] = float(number)
+        except ValueError:
+            equals = ""
+        if not equals or name not in names or not text.strip().endswith(")"):
+            raise ValueError(
+                f"strategy: expected {strategy.name} with parameters like (name=number), of {takes}, got {given!r}"
+            )
+    return dataclasses.replace(strategy, **values)  # type: ignore[type-var]

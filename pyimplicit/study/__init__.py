@@ -9,15 +9,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pyimplicit.study.claims import judge_claims
     from pyimplicit.study.config import DataConfig, EvaluationConfig, RunSpec, StudyConfig, load_config
-    from pyimplicit.study.matrix import StudyResult, StudyStatus, run_study, study_status, write_report
+    from pyimplicit.study.matrix import StudyResult, StudyStatus, run_study, study_records, study_status, write_report
+    from pyimplicit.study.numbered_tables import paper_tables
+    from pyimplicit.study.recommendation import Recommendation, recommend
     from pyimplicit.study.records import Record, read_records
     from pyimplicit.study.shapes import create_source
     from pyimplicit.study.tables import StudyTable, build_table, csv_table, markdown_table, rich_tables
 
 _HOMES = {
+    "claims": ("judge_claims",),
     "config": ("DataConfig", "EvaluationConfig", "RunSpec", "StudyConfig", "load_config"),
-    "matrix": ("StudyResult", "StudyStatus", "run_study", "study_status", "write_report"),
+    "matrix": ("StudyResult", "StudyStatus", "run_study", "study_records", "study_status", "write_report"),
+    "numbered_tables": ("paper_tables",),
+    "recommendation": ("Recommendation", "recommend"),
     "records": ("Record", "read_records"),
     "shapes": ("create_source",),
     "tables": ("StudyTable", "build_table", "csv_table", "markdown_table", "rich_tables"),
@@ -26,6 +32,7 @@ _HOMES = {
 __all__ = [
     "DataConfig",
     "EvaluationConfig",
+    "Recommendation",
     "Record",
     "RunSpec",
     "StudyConfig",
@@ -35,11 +42,15 @@ __all__ = [
     "build_table",
     "create_source",
     "csv_table",
+    "judge_claims",
     "load_config",
     "markdown_table",
+    "paper_tables",
     "read_records",
+    "recommend",
     "rich_tables",
     "run_study",
+    "study_records",
     "study_status",
     "write_report",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,40 +13,30 @@ from typing import Any
 
 from pyimplicit import _native
 from pyimplicit.errors import ConfigError
-from pyimplicit.sampling import resolve_strategy
+from pyimplicit.study.axes import AXES, VARIANTS, check_axes, network_label, split_network
 from pyimplicit.study.scales import SCALES
 from pyimplicit.study.settings import (
     canonical_json,
-    check_distinct,
     check_keys,
     check_list,
     check_whole,
     hint,
     read_settings,
 )
-from pyimplicit.training import PAPER_DEFAULTS, TrainConfig, preset, search_preset
+from pyimplicit.training import PAPER_DEFAULTS, TrainConfig, preset, recipe, search_preset
 
 # Written into every run's identity: raise it when the meaning of a run changes without a change of its configuration.
 RUN_FORMAT = 1
 
-# The fields a surface can be extracted from by marching cubes; an unsigned distance has no sign change to find.
-FIELDS = ("occ", "sdf", "tsdf")
-
-# The variants of each network, the default first. NDF is left out: its field has no surface for marching cubes.
-VARIANTS: dict[str, tuple[str | None, ...]] = {
-    "onet": (None,),
-    "convonet": ("3plane", "1plane", "grid32", "grid64"),
-    "ifnet": ("points", "128vox", "svr"),
-    "airnet": ("300", "3000"),
-    "deepsdf": (None,),
-    "curriculum_deepsdf": (None,),
-}
-
 # The order of the paper's spectrum from uniform to surface, without the three hybrids that Figure 7 also leaves out.
 DEFAULT_STRATEGIES = ("uniform", "balanced_surface", "few_uniform_near_surface", "near_surface", "linear")
 
+# How networks are trained: presets at reduced widths, and whole recipes.
+PRESETS = ("tiny", "small")
+RECIPES = (*PRESETS, "author", "paper")
+
 # Fields of TrainConfig that the study itself decides; the rest may be overridden through `training`.
-_GOVERNED = ("network", "variant", "field", "strategy", "points_per_step", "seed", "device", "threads")
+_GOVERNED = ("network", "variant", "field", "strategy", "points_per_step", "mask_distance", "seed", "device", "threads")
 
 
 @dataclass(frozen=True)
@@ -90,6 +81,8 @@ class EvaluationConfig:
         iou_points: Points drawn in the cube for IoU.
         threshold: Distance below which a point counts for the F-Score, in mesh units; the paper's is 0.015 (1.5%).
         code_steps: Optimisation steps for the code of an unseen shape (auto-decoders); None takes the preset's.
+        cloud_points: Points of the dense cloud that stands for the surface of an unsigned distance.
+        collapse_iou: A run whose mean IoU is below this has collapsed: it has no result.
     """
 
     resolution: int = 64
@@ -97,6 +90,8 @@ class EvaluationConfig:
     iou_points: int = 20_000
     threshold: float = 0.015
     code_steps: int | None = None
+    cloud_points: int = 100_000
+    collapse_iou: float = 0.05
 
     def __post_init__(self) -> None:
         check_whole("evaluation.resolution", self.resolution, 8)
@@ -104,6 +99,11 @@ class EvaluationConfig:
         check_whole("evaluation.iou_points", self.iou_points, 100)
         if not isinstance(self.threshold, float) or not 0.0 < self.threshold < 1.0:
             raise ConfigError(f"evaluation.threshold: expected a number between 0 and 1, got {self.threshold!r}")
+        check_whole("evaluation.cloud_points", self.cloud_points, 100)
+        if not isinstance(self.collapse_iou, float) or not 0.0 <= self.collapse_iou < 1.0:
+            raise ConfigError(
+                f"evaluation.collapse_iou: expected a number of at least 0 and below 1, got {self.collapse_iou!r}"
+            )
         if self.code_steps is not None:
             check_whole("evaluation.code_steps", self.code_steps, 1)
 
@@ -138,12 +138,21 @@ class RunSpec:
     def name(self) -> str:
         """A readable and unique folder name."""
         network = self.network if self.variant is None else f"{self.network}-{self.variant}"
-        return f"{network}-{self.field}-{self.strategy}-n{self.density}-s{self.seed}-{self.hash[:10]}"
+        strategy = re.sub(r"[^\w.]+", "_", self.strategy).strip("_")
+        return f"{network}-{self.field}-{strategy}-n{self.density}-s{self.seed}-{self.hash[:10]}"
+
+    @property
+    def mask(self) -> float | None:
+        """Distance from the input cloud beyond which query points are dropped; None without a mask."""
+        value: float | None = self.training.get("mask_distance")
+        return value
 
     @property
     def label(self) -> str:
         """The name people read in progress lines."""
-        return f"{network_label(self.network, self.variant)} {self.field.upper()} {self.strategy}"
+        mask = "" if self.mask is None else f" mask {self.mask:g}"
+        network = network_label(self.network, self.variant)
+        return f"{network} {self.field.upper()} {self.strategy}{mask} n{self.density} seed {self.seed}"
 
     def train_config(self) -> TrainConfig:
         """Return the training configuration of this run."""
@@ -152,16 +161,23 @@ class RunSpec:
 
 @dataclass(frozen=True)
 class StudyConfig:
-    """A matrix of runs: networks x fields x strategies x densities x seeds on one data set.
+    """A matrix of runs: networks x fields x strategies x densities x masks x seeds on one data set, or several in turn.
 
     Args:
-        scale: Training presets to use, one of `SCALES`; `StudyConfig.at_scale` also takes data and evaluation from it.
+        scale: How large the study is, one of `SCALES`. `at_scale` and `from_dict` take from it what is not given; its
+            parts only where no axis of the matrix is given.
+        recipe: How networks are trained: "tiny" or "small", which are presets at reduced widths for a CPU, "author" as
+            the networks' authors do, "paper" by the paper's protocol. Empty means that of the scale.
         networks: Names, a variant after a colon: "onet", "convonet:grid32", "deepsdf".
         strategies: Names or paper symbols of sampling strategies; stored as names.
         fields: "occ", "sdf", "tsdf". A list holds for every network, a mapping names networks; a network without an
             entry is trained on the field it was published with.
         seeds: One run per seed; tables show the mean.
         densities: Query points per shape and step; empty takes the preset's.
+        masks: Distances from the input cloud beyond which query points are dropped, in mesh units; None is no mask.
+        parts: Several matrices in one study, carried out in this order: each a mapping of some of the keys above to
+            values of its own, the others being the study's. A run that two parts name is carried out once. Empty means
+            the one matrix of the keys above.
         data: The shapes.
         evaluation: Extraction and metrics.
         training: Overrides of `TrainConfig` fields, for every run, or under a network's name for its runs only. `tau`
@@ -169,6 +185,9 @@ class StudyConfig:
         device: "cpu" or "cuda"; "auto" becomes "cuda" where kernels and torch can both use a GPU, else "cpu".
         threads: Torch threads of each process. Part of the identity, as it may change the last bits.
         processes: Worker processes; 0 runs everything in the calling process. Does not change any result.
+        engine: What carries the runs out: "local" for processes of this machine, "ray" for the Ray cluster this machine
+            belongs to, "ray:HOST:PORT" for another. On a cluster a run takes as many CPUs as it has threads, and one
+            GPU if the device is "cuda". Does not change any result.
 
     Raises:
         ConfigError: A value that cannot be used; the message starts with the key.
@@ -180,36 +199,39 @@ class StudyConfig:
     """
 
     scale: str = "tiny"
+    recipe: str = ""
     networks: tuple[str, ...] = ("onet", "convonet:3plane", "deepsdf")
     strategies: tuple[str, ...] = DEFAULT_STRATEGIES
     fields: dict[str, tuple[str, ...]] = field(default_factory=dict)
     seeds: tuple[int, ...] = (0,)
     densities: tuple[int, ...] = ()
+    masks: tuple[float | None, ...] = (None,)
+    parts: tuple[dict[str, Any], ...] = ()
     data: DataConfig = field(default_factory=DataConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     training: dict[str, Any] = field(default_factory=dict)
     device: str = "auto"
     threads: int = 1
     processes: int = 2
+    engine: str = "local"
 
     def __post_init__(self) -> None:
         if self.scale not in SCALES:
             raise ConfigError(f"scale: expected one of {', '.join(SCALES)}, got {self.scale!r}")
-        names = tuple(":".join(filter(None, split_network(name))) for name in check_list("networks", self.networks))
-        object.__setattr__(self, "networks", check_distinct("networks", names))
-        object.__setattr__(self, "strategies", check_distinct("strategies", _strategy_names(self.strategies)))
-        object.__setattr__(self, "fields", _fields_by_network(self.fields, names))
-        for key, minimum in (("seeds", 0), ("densities", 1)):
-            values = check_list(key, getattr(self, key), may_be_empty=key == "densities")
-            object.__setattr__(
-                self, key, check_distinct(key, tuple(check_whole(key, value, minimum) for value in values))
-            )
+        object.__setattr__(self, "recipe", self.recipe or SCALES[self.scale]["recipe"])
+        if self.recipe not in RECIPES:
+            raise ConfigError(f"recipe: expected one of {', '.join(RECIPES)}, got {self.recipe!r}")
+        for key, value in check_axes({key: getattr(self, key) for key in AXES}).items():
+            object.__setattr__(self, key, value)
+        object.__setattr__(self, "parts", tuple(map(self._part, check_list("parts", self.parts, may_be_empty=True))))
         if self.device not in ("auto", "cpu", "cuda"):
             raise ConfigError(f"device: expected auto, cpu or cuda, got {self.device!r}")
         if self.device == "auto":
             object.__setattr__(self, "device", "cuda" if _native.cuda_status()[0] else "cpu")
         check_whole("threads", self.threads, 1)
         check_whole("processes", self.processes, 0)
+        if not isinstance(self.engine, str) or not re.fullmatch(r"local|ray(:[^:]+:\d+)?", self.engine):
+            raise ConfigError(f"engine: expected local, ray or ray:HOST:PORT, got {self.engine!r}")
         _check_training(self.training)
         self.runs()  # a combination that no TrainConfig accepts fails here, not hours later
 
@@ -232,6 +254,8 @@ class StudyConfig:
         if not isinstance(scale, str) or scale not in SCALES:
             raise ConfigError(f"scale: expected one of {', '.join(SCALES)}, got {scale!r}")
         merged: dict[str, Any] = {**SCALES[scale], **values, "scale": scale}
+        if "parts" not in values and any(key in values for key in AXES):
+            merged.pop("parts", None)
         for key, part in (("data", DataConfig), ("evaluation", EvaluationConfig)):
             given = merged.get(key, {})
             if isinstance(given, part):
@@ -250,27 +274,73 @@ class StudyConfig:
     def identity(self) -> dict[str, Any]:
         """Return the part of `as_dict` that determines the results."""
         plain = self.as_dict()
-        del plain["processes"], plain["data"]["root"]
+        del plain["processes"], plain["engine"], plain["data"]["root"]
         return plain
 
     def runs(self) -> list[RunSpec]:
-        """Every run of the matrix, in the order of the table."""
-        runs = []
-        for entry in self.networks:
-            network, variant = split_network(entry)
-            for name in self.fields.get(network, (PAPER_DEFAULTS[network][0],)):
-                for strategy in self.strategies:
-                    for density in self.densities or (None,):
-                        runs += [self._run(network, variant, name, strategy, density, seed) for seed in self.seeds]
-        return runs
+        """Every run of the matrix once, part by part, each in the order of the table."""
+        runs: dict[str, RunSpec] = {}
+        axes = {key: getattr(self, key) for key in AXES}
+        for part in self.parts or ({},):
+            runs |= {run.hash: run for run in self._matrix(**{**axes, **part}) if run.hash not in runs}
+        return list(runs.values())
+
+    def _matrix(
+        self,
+        networks: tuple[str, ...],
+        fields: dict[str, tuple[str, ...]],
+        strategies: tuple[str, ...],
+        densities: tuple[int, ...],
+        masks: tuple[float | None, ...],
+        seeds: tuple[int, ...],
+    ) -> list[RunSpec]:
+        return [
+            self._run(*split_network(entry), name, strategy, density, mask, seed)
+            for entry in networks
+            for name in fields.get(split_network(entry)[0], (PAPER_DEFAULTS[split_network(entry)[0]][0],))
+            for strategy in strategies
+            for density in densities or (None,)
+            for mask in masks
+            for seed in seeds
+        ]
+
+    def _part(self, part: object) -> dict[str, Any]:
+        """Return a part of the matrix with its values checked, those of the whole study left out."""
+        if not isinstance(part, Mapping):
+            raise ConfigError(f"parts: expected mappings, got {part!r}")
+        for key in part:
+            if key not in AXES:
+                raise ConfigError(f"parts.{key}: unknown key{hint(str(key), AXES)}; known are {', '.join(AXES)}")
+        networks = part.get("networks", self.networks)
+        if "fields" in part or "networks" not in part:
+            whole = check_axes({**{key: getattr(self, key) for key in AXES}, **part}, "parts.")
+        else:  # the study's fields may name networks that this part leaves out
+            names = {split_network(entry)[0] for entry in check_list("parts.networks", networks)}
+            fields = {network: value for network, value in self.fields.items() if network in names}
+            whole = check_axes({**{key: getattr(self, key) for key in AXES}, **part, "fields": fields}, "parts.")
+            part = {**part, "fields": None}
+        return {key: whole[key] for key in AXES if key in part}
+
+    def _base(self, network: str, variant: str | None) -> TrainConfig:
+        """Return the training of a network by the study's recipe, before anything is varied or overridden."""
+        if self.recipe in PRESETS:
+            return preset(network, self.recipe)
+        return recipe(network, self.recipe, variant).train_config(self.data.train)
 
     def _run(
-        self, network: str, variant: str | None, name: str, strategy: str, density: int | None, seed: int
+        self,
+        network: str,
+        variant: str | None,
+        name: str,
+        strategy: str,
+        density: int | None,
+        mask: float | None,
+        seed: int,
     ) -> RunSpec:
-        base = preset(network, self.scale)
+        base = self._base(network, variant)
         general = {key: value for key, value in self.training.items() if key not in VARIANTS}
         overrides = {**general, **self.training.get(network, {})}
-        if name != "tsdf":
+        if name not in ("tsdf", "udf"):
             overrides.pop("tau", None)
         changes = {
             **overrides,
@@ -282,12 +352,14 @@ class StudyConfig:
             "device": self.device,
             "threads": self.threads,
         }
+        if mask is not None:
+            changes["mask_distance"] = mask
         try:
             config = dataclasses.replace(base, **changes)
         except (TypeError, ValueError) as error:
             raise ConfigError(f"training.{error}") from error
         training = json.loads(canonical_json(config.to_dict()))
-        search = dataclasses.asdict(search_preset(self.scale))
+        search = dataclasses.asdict(search_preset(self.recipe if self.recipe in PRESETS else "full"))
         if self.evaluation.code_steps is not None:
             search["steps"] = self.evaluation.code_steps
         return RunSpec(
@@ -311,65 +383,6 @@ def load_config(path: str | Path) -> StudyConfig:
         ConfigError: The file is missing or not YAML, or a value cannot be used.
     """
     return StudyConfig.from_dict(read_settings(path))
-
-
-def split_network(entry: str) -> tuple[str, str | None]:
-    """Split "convonet:grid32" into name and variant, the default variant where none is named.
-
-    Raises:
-        ConfigError: An unknown network or variant.
-    """
-    name, _, variant = entry.partition(":") if isinstance(entry, str) else (str(entry), "", "")
-    if name not in VARIANTS:
-        raise ConfigError(f"networks: expected one of {', '.join(VARIANTS)}, got {entry!r}{hint(name, VARIANTS)}")
-    known = VARIANTS[name]
-    if not variant:
-        return name, known[0]
-    if variant not in known:
-        wanted = ", ".join(v for v in known if v) or "none"
-        raise ConfigError(f"networks: expected a variant of {name} ({wanted}), got {variant!r}")
-    return name, variant
-
-
-_LABELS = {
-    "onet": "ONet",
-    "convonet": "ConvONet",
-    "ifnet": "IF-Net",
-    "airnet": "AIR-Net",
-    "deepsdf": "DeepSDF",
-    "curriculum_deepsdf": "Curriculum-DeepSDF",
-}
-
-
-def network_label(network: str, variant: str | None) -> str:
-    """Return the network's name as its authors write it, with a variant that is not the default."""
-    label = _LABELS.get(network, network)
-    return label if variant in (None, VARIANTS.get(network, (None,))[0]) else f"{label} {variant}"
-
-
-def _strategy_names(values: object) -> tuple[str, ...]:
-    try:
-        return tuple(resolve_strategy(value).name for value in check_list("strategies", values))
-    except (TypeError, ValueError) as error:
-        raise error if isinstance(error, ConfigError) else ConfigError(f"strategies: {error}") from error
-
-
-def _fields_by_network(fields: object, entries: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
-    networks = list(dict.fromkeys(split_network(entry)[0] for entry in entries))
-    if isinstance(fields, (list, tuple)):
-        fields = dict.fromkeys(networks, fields)
-    if not isinstance(fields, Mapping):
-        raise ConfigError(f"fields: expected a list or a mapping from networks to lists, got {fields!r}")
-    result = {}
-    for network, names in fields.items():
-        if network not in networks:
-            raise ConfigError(f"fields: expected networks of this study ({', '.join(networks)}), got {network!r}")
-        listed = check_list(f"fields.{network}", [names] if isinstance(names, str) else names)
-        for name in listed:
-            if name not in FIELDS:
-                raise ConfigError(f"fields.{network}: expected one of {', '.join(FIELDS)}, got {name!r}")
-        result[network] = check_distinct(f"fields.{network}", listed)
-    return result
 
 
 def _check_training(overrides: object) -> None:

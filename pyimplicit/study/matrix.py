@@ -8,6 +8,7 @@ The folder of a study:
     runs/NAME/        one run: configuration, checkpoint, losses, reconstructed meshes and, last of all, record.json
     records.jsonl     all records, in the order of the table
     table.*, *.csv, figures/, report.md
+    tables/, claims.*
 """
 
 from __future__ import annotations
@@ -22,14 +23,16 @@ from typing import Any
 from pyimplicit import _native
 from pyimplicit.atomic import remove_leftovers
 from pyimplicit.data import Shape
+from pyimplicit.engines import Engine, Job, LocalEngine, Outcome, RayEngine, Report, run_jobs
 from pyimplicit.errors import ConfigError, StudyError
 from pyimplicit.geometry import Surface
 from pyimplicit.info import versions
+from pyimplicit.lock import FileLock
+from pyimplicit.study.answers import write_answers
 from pyimplicit.study.config import RunSpec, StudyConfig
-from pyimplicit.study.engine import Job, Outcome, Report, run_jobs
-from pyimplicit.study.files import FileLock, read_json, write_json
+from pyimplicit.study.files import read_json, write_json
 from pyimplicit.study.progress import StudyProgress, create_progress
-from pyimplicit.study.records import CRASHED, ERROR, Record, failure, read_record, write_records
+from pyimplicit.study.records import CRASHED, ERROR, Record, failure, read_record, read_records, write_records
 from pyimplicit.study.report import write_outputs
 from pyimplicit.study.runs import RECORD_FILE, RunTask, execute_run, run_machine
 from pyimplicit.study.settings import differing_keys
@@ -118,6 +121,7 @@ def run_study(
         with create_progress(progress) as watcher:
             records, surface = _carry_out(folder, config, watcher, retry, execute)
         write_records(folder / RECORDS_FILE, records)
+        write_answers(folder, records)
         report = write_outputs(folder, config, records, surface)
     return StudyResult(config, folder, records, build_table(records), report)
 
@@ -135,10 +139,18 @@ def _carry_out(
     records = {spec.hash: _finished(folder, spec, retry) for spec in specs}
     missing = [spec for spec in specs if records[spec.hash] is None]
     watcher.begin(len(specs), len(specs) - len(missing))
-    jobs = [Job(spec.name, RunTask(spec, str(_run_folder(folder, spec)), data_root)) for spec in missing]
-    outcomes = run_jobs(jobs, execute, watcher, processes=config.processes, settle=_with_record)
+    # Whole paths: a worker of a cluster has a working directory of its own.
+    jobs = [Job(spec.name, RunTask(spec, str(_run_folder(folder, spec).resolve()), data_root)) for spec in missing]
+    outcomes = run_jobs(jobs, execute, watcher, engine=_engine(config), settle=_with_record)
     records |= {spec.hash: outcome.result for spec, outcome in zip(missing, outcomes, strict=True)}
     return [record for record in records.values() if record is not None], Surface(test_shapes[0].mesh)
+
+
+def _engine(config: StudyConfig) -> Engine:
+    if config.engine == "local":
+        return LocalEngine(config.processes)
+    _, _, address = config.engine.partition(":")
+    return RayEngine(address or "auto", cpus=config.threads, gpus=1 if config.device == "cuda" else 0)
 
 
 def study_status(out: str | os.PathLike[str]) -> StudyStatus:
@@ -159,6 +171,28 @@ def study_status(out: str | os.PathLike[str]) -> StudyStatus:
     return StudyStatus(config, len(specs), [record for record in found if record is not None], running)
 
 
+def study_records(out: str | os.PathLike[str]) -> list[Record]:
+    """Return the records in a study's folder, in the order of the table, also those of another version's runs.
+
+    They come from the folders of the runs, or from `records.jsonl` where only that is left.
+
+    Raises:
+        StudyError: The folder holds no study, or a damaged record.
+    """
+    folder = Path(out)
+    if not (folder / "runs").exists() and (folder / RECORDS_FILE).exists():
+        return read_records(folder)
+    paths = sorted((folder / "runs").glob(f"*/{RECORD_FILE}"))
+    order = {_place(spec): index for index, spec in enumerate(read_config(folder).runs())}
+    records = [read_record(path) for path in paths]
+    return sorted(records, key=lambda record: order.get(_place(record), len(order)))
+
+
+def _place(run: RunSpec | Record) -> tuple[Any, ...]:
+    """Return where in the matrix a run stands."""
+    return (run.network, run.variant, run.field, run.strategy, run.density, run.mask, run.seed)
+
+
 def write_report(out: str | os.PathLike[str]) -> Path:
     """Write tables, figures and report of the runs finished so far; returns the path of the report.
 
@@ -166,11 +200,13 @@ def write_report(out: str | os.PathLike[str]) -> Path:
         StudyError: The folder holds no study, or no run is finished.
     """
     folder = Path(out)
-    status = study_status(folder)
-    if not status.records:
+    config, records = read_config(folder), study_records(folder)
+    if not records:
         raise StudyError(f"{folder}: no run is finished yet")
-    _, test_shapes = study_shapes(status.config.data, _data_root(folder, status.config))
-    return write_outputs(folder, status.config, status.records, Surface(test_shapes[0].mesh))
+    _, test_shapes = study_shapes(config.data, _data_root(folder, config))
+    write_records(folder / RECORDS_FILE, records)
+    write_answers(folder, records)
+    return write_outputs(folder, config, records, Surface(test_shapes[0].mesh))
 
 
 def read_config(folder: Path) -> StudyConfig:
@@ -252,13 +288,13 @@ def _fingerprint(shapes: Sequence[Shape]) -> dict[str, Any]:
 
 def _identity(content: dict[str, Any]) -> dict[str, Any]:
     """Return the configuration without what changes no result, as `StudyConfig.identity`; versions included."""
-    config = {key: value for key, value in content["config"].items() if key != "processes"}
+    config = {key: value for key, value in content["config"].items() if key not in ("processes", "engine")}
     config["data"] = {key: value for key, value in dict(config.get("data", {})).items() if key != "root"}
     return {**{key: value for key, value in content.items() if key != "config"}, **config}
 
 
 def _data_root(folder: Path, config: StudyConfig) -> str:
-    return config.data.root or str(folder / "data")
+    return os.path.abspath(config.data.root or folder / "data")
 
 
 def _run_folder(folder: Path, spec: RunSpec) -> Path:
@@ -280,12 +316,14 @@ def _finished(folder: Path, spec: RunSpec, retry: bool) -> Record | None:
 
 
 def _with_record(outcome: Outcome) -> Outcome:
-    """Give a run that raised or crashed its record, so that it is not carried out again."""
-    if outcome.reason is None:
-        return outcome
+    """See that the run has its record here: also one that raised or crashed, so that it is not carried out again."""
     task: RunTask = outcome.job.payload
     folder = Path(task.folder)
     folder.mkdir(parents=True, exist_ok=True)
+    if outcome.reason is None:
+        if not (folder / RECORD_FILE).exists():  # it was written on a node of a cluster that does not share the folder
+            write_json(folder / RECORD_FILE, dataclasses.asdict(outcome.result))
+        return outcome
     status = CRASHED if outcome.crashed else ERROR
     facts: dict[str, Any] = {"versions": versions(), "machine": run_machine(task.spec.training["device"])}
     record = failure(task.spec, status, outcome.reason, **facts)

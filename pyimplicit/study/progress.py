@@ -10,7 +10,7 @@ from typing import IO
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from pyimplicit.study.engine import Job, Outcome
+from pyimplicit.engines import Job, Outcome
 from pyimplicit.study.records import DONE, Record
 
 

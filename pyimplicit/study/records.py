@@ -11,12 +11,13 @@ from typing import Any
 
 from pyimplicit.errors import StudyError
 from pyimplicit.evaluation import mean_scores
-from pyimplicit.study.config import RunSpec, network_label
+from pyimplicit.study.axes import network_label
+from pyimplicit.study.config import RunSpec
 from pyimplicit.study.files import read_json, write_text
 from pyimplicit.study.settings import canonical_json
 
 DONE = "done"
-COLLAPSED = "collapsed"  # trained, but no test shape gave a surface
+COLLAPSED = "collapsed"  # trained, but to a constant: no surface in any test shape, or hardly any overlap
 DIVERGED = "diverged"  # the loss became NaN or infinite
 ERROR = "error"  # an exception
 CRASHED = "crashed"  # the worker process died, or memory or disk ran out, at every attempt
@@ -78,9 +79,16 @@ class Record:
         return self.status != DONE
 
     @property
+    def mask(self) -> float | None:
+        """Distance from the input cloud beyond which query points were dropped; None without a mask."""
+        value: float | None = self.config["training"].get("mask_distance")
+        return value
+
+    @property
     def row(self) -> tuple[str, str, int]:
-        """What is compared across strategies: network with variant, field, density."""
-        return (network_label(self.network, self.variant), self.field, self.density)
+        """What is compared across strategies: network with variant and mask, field, density."""
+        mask = "" if self.mask is None else f" mask {self.mask:g}"
+        return (network_label(self.network, self.variant) + mask, self.field, self.density)
 
     def comparable(self) -> dict[str, Any]:
         """Return what is equal, bit for bit, when a run is repeated: no timings, memory, machine or versions."""

@@ -112,7 +112,7 @@ def _report(
 def caveats(config: StudyConfig) -> list[str]:
     """Return what keeps the results of a study from being more than they are."""
     lines = []
-    if config.scale != "full":
+    if config.recipe != "paper" or "steps" in config.training:
         lines.append(
             "Networks are narrower and trained for far fewer steps than their authors'. Differences between strategies "
             "show how fast each lets a network learn at this size; they need not hold for networks trained to the end."

@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+import io
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
-from pyimplicit.atomic import remove_leftovers
+from pyimplicit.atomic import remove_leftovers, write_atomically
 from pyimplicit.data import Shape
+from pyimplicit.engines import Report
 from pyimplicit.errors import TrainingError
 from pyimplicit.evaluation import Reference, evaluate
+from pyimplicit.geometry import inspect_mesh
 from pyimplicit.geometry.files import save_mesh
 from pyimplicit.info import machine, versions
+from pyimplicit.lock import FileLock
+from pyimplicit.study.clouds import dense_clouds, measure_cloud
 from pyimplicit.study.config import DataConfig, EvaluationConfig, RunSpec
-from pyimplicit.study.engine import Report
-from pyimplicit.study.files import FileLock, write_json
+from pyimplicit.study.costs import Clock, MemoryWatch
+from pyimplicit.study.files import write_json
 from pyimplicit.study.records import COLLAPSED, DIVERGED, Record, failure, read_record, success
 from pyimplicit.study.shapes import study_shapes
 from pyimplicit.training import CodeSearch, Reconstruction, TrainResult, reconstruct_shapes, train
@@ -31,6 +33,9 @@ RECORD_FILE = "record.json"
 
 # Share of a run's time that training takes, for the progress bar alone.
 _TRAINING_SHARE = 0.8
+
+# Volume above which a mesh is the border of the cube: a network that answers "inside" everywhere.
+_FULL_CUBE = 0.98
 
 # Seconds to wait for another process that still works in the run's folder: the worker of a study that was killed
 # needs a moment to notice.
@@ -66,6 +71,7 @@ def execute_run(task: RunTask, report: Report) -> Record:
             return read_record(folder / RECORD_FILE)
         remove_leftovers(folder)
         remove_leftovers(folder / "meshes")
+        remove_leftovers(folder / "clouds")
         threads = torch.get_num_threads()
         torch.set_num_threads(task.spec.training["threads"])
         try:
@@ -83,39 +89,82 @@ def run_machine(device: str) -> dict[str, Any]:
 
 
 def _carry_out(spec: RunSpec, folder: Path, data_root: str, report: Report) -> Record:
-    clock = _Clock()
-    cuda = spec.training["device"].startswith("cuda")
-    if cuda:
-        torch.cuda.reset_peak_memory_stats()
+    clock = Clock()
     shapes, references = _data(spec.data, spec.evaluation, data_root)
     facts: dict[str, Any] = {"versions": versions(), "machine": run_machine(spec.training["device"])}
+    memory = MemoryWatch(spec.training["device"].startswith("cuda"))
+    peaks: dict[str, float] = {}
 
     def progress(step: int, steps: int, loss: float) -> None:
+        clock.step(step)
         report(_TRAINING_SHARE * step / steps, f"training {step}/{steps}, loss {loss:.4f}")
 
     try:
         with clock.phase("train"):
             trained = train(spec.train_config(), shapes, folder, progress=progress)
         clock.seconds["train"] = trained.seconds  # interrupted calls included
+        peaks |= memory.train_peak()
         report(_TRAINING_SHARE, "reconstructing")
-        with clock.phase("reconstruct"):
-            found = _reconstruct(spec, trained, [shape for shape, _ in references])
+        scores, reason = _score(spec, trained, references, folder, clock, report)
     except TrainingError as error:
-        return failure(spec, DIVERGED, str(error), timings=clock.seconds, memory=_memory(cuda), **facts)
-    scores = []
-    with clock.phase("evaluate"):
-        for index, ((_, reference), one) in enumerate(zip(references, found, strict=True)):
-            done = 0.5 + 0.5 * index / len(found)
-            report(_TRAINING_SHARE + (1 - _TRAINING_SHARE) * done, f"measuring {index + 1}/{len(found)}")
-            scores.append(_measure(one, reference, spec.evaluation.threshold))
-            if one.mesh is not None:
-                (folder / "meshes").mkdir(exist_ok=True)
-                save_mesh(one.mesh, folder / "meshes" / f"{_file_name(index, one.name)}.ply")
-    facts |= {"training": _training_facts(trained), "timings": clock.seconds, "memory": _memory(cuda)}
-    if all(one.mesh is None for one in found):
-        reason = f"no surface in any of {len(found)} test shapes: {found[0].reason}"
+        return failure(spec, DIVERGED, str(error), timings=clock.seconds, memory=peaks | memory.run_peak(), **facts)
+    facts |= {"training": _training_facts(trained), "timings": clock.seconds, "memory": peaks | memory.run_peak()}
+    if reason is not None:
         return failure(spec, COLLAPSED, reason, scores=scores, **facts)
     return success(spec, scores, **facts)
+
+
+def _score(
+    spec: RunSpec,
+    trained: TrainResult,
+    references: tuple[tuple[Shape, Reference], ...],
+    folder: Path,
+    clock: Clock,
+    report: Report,
+) -> tuple[list[dict[str, Any]], str | None]:
+    """Reconstruct and measure the test shapes; returns their scores, and why the run has collapsed if it has."""
+
+    def progress(done: float, total: float, text: str) -> None:
+        report(_TRAINING_SHARE + (1 - _TRAINING_SHARE) * done / total, f"{text} {done:g}/{total:g}")
+
+    shapes = [shape for shape, _ in references]
+    if spec.field == "udf":
+        with clock.phase("reconstruct"):
+            clouds = dense_clouds(spec, trained, shapes, lambda done, total: progress(done, total, "dense clouds"))
+        with clock.phase("evaluate"):
+            scores = [measure_cloud(spec, shape, cloud) for shape, cloud in zip(shapes, clouds, strict=True)]
+        for index, (shape, cloud) in enumerate(zip(shapes, clouds, strict=True)):
+            if not isinstance(cloud, str):
+                _save_cloud(cloud, folder / "clouds" / f"{_file_name(index, shape.name)}.npy")
+        reasons = [cloud for cloud in clouds if isinstance(cloud, str)]
+    else:
+        with clock.phase("reconstruct"):
+            found = _reconstruct(spec, trained, shapes)
+        scores = []
+        with clock.phase("evaluate"):
+            for index, ((_, reference), one) in enumerate(zip(references, found, strict=True)):
+                progress(len(found) + index, 2 * len(found), "measuring")
+                scores.append(_measure(one, reference, spec.evaluation.threshold))
+                if one.mesh is not None:
+                    (folder / "meshes").mkdir(exist_ok=True)
+                    save_mesh(one.mesh, folder / "meshes" / f"{_file_name(index, one.name)}.ply")
+        reasons = [reason for one in found if (reason := _no_surface(one)) is not None]
+    if len(reasons) == len(shapes):
+        return scores, f"no surface in any of {len(shapes)} test shapes: {reasons[0]}"
+    if spec.field != "udf":
+        iou = sum(score["iou"] for score in scores) / len(scores)
+        if iou < spec.evaluation.collapse_iou:
+            return scores, f"mean IoU {iou:.3f} is below {spec.evaluation.collapse_iou:g}"
+    return scores, None
+
+
+def _no_surface(found: Reconstruction) -> str | None:
+    """Return why a reconstruction is no surface, or None: a field inside everywhere gives the whole cube."""
+    if found.mesh is None:
+        return found.reason or "no surface"
+    if inspect_mesh(found.mesh).volume > _FULL_CUBE:
+        return "inside everywhere"
+    return None
 
 
 @lru_cache(maxsize=2)
@@ -160,28 +209,8 @@ def _file_name(index: int, name: str) -> str:
     return f"{index:03d}-{safe}"
 
 
-def _memory(cuda: bool) -> dict[str, float]:
-    """Peak memory in bytes: of the worker process over all its runs so far, and of this run on the CUDA device."""
-    found: dict[str, float] = {}
-    if sys.platform != "win32":
-        import resource
-
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        found["process_peak"] = float(peak if sys.platform == "darwin" else peak * 1024)
-    if cuda:
-        found["cuda_peak_allocated"] = float(torch.cuda.max_memory_allocated())
-        found["cuda_peak_reserved"] = float(torch.cuda.max_memory_reserved())
-    return found
-
-
-class _Clock:
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[name] = time.perf_counter() - start
+def _save_cloud(cloud: torch.Tensor, path: Path) -> None:
+    stream = io.BytesIO()
+    np.save(stream, cloud.numpy(), allow_pickle=False)
+    path.parent.mkdir(exist_ok=True)
+    write_atomically(path, stream.getvalue())

@@ -10,11 +10,10 @@ import numpy as np
 
 from pyimplicit.data import (
     TEST_CARS,
-    DebianCars,
-    FolderSource,
-    ProceduralCars,
+    SampleSource,
     Shape,
     Source,
+    open_source,
     prepare_shapes,
     split_shapes,
 )
@@ -23,29 +22,19 @@ from pyimplicit.study.config import DataConfig
 
 
 def create_source(name: str, count: int = 3_000, seed: int = 0) -> Source:
-    """Open a data source by name.
-
-    Args:
-        name: "procedural", "debian-cars" or "folder:PATH".
-        count: Number of shapes of the procedural source.
-        seed: Seed of the procedural source.
+    """Open a source of meshes by name; arguments and errors as `pyimplicit.data.open_source`.
 
     Raises:
-        ConfigError: An unknown name.
-        DataError: The source is not there, or holds no mesh.
+        ConfigError: An unknown name, or a source of samples, which has no meshes to reconstruct.
 
     Example:
         >>> len(create_source("procedural", count=7))
         7
     """
-    kind, _, path = name.partition(":")
-    if kind == "procedural" and not path:
-        return ProceduralCars(count=count, seed=seed)
-    if kind == "debian-cars" and not path:
-        return DebianCars()
-    if kind == "folder" and path:
-        return FolderSource(path)
-    raise ConfigError(f"source: expected procedural, debian-cars or folder:PATH, got {name!r}")
+    source = open_source(name, count=count, seed=seed)
+    if isinstance(source, SampleSource):
+        raise ConfigError(f"source: expected one of meshes, got {name!r}, which holds samples without meshes")
+    return source
 
 
 def study_shapes(

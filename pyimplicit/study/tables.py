@@ -25,6 +25,8 @@ HEADINGS = {
     "f_score": "F-Score ↑",
     "normal_consistency": "Normal Consistency ↑",
 }
+# Metrics of meshes, which a cloud does not have.
+_MESH_ONLY = ("iou", "normal_consistency")
 # Metrics that enter the D-Score: those where more is better, with equal weights.
 SCORED = tuple(metric for metric, more in METRICS.items() if more)
 FAILED = "/"
@@ -38,11 +40,13 @@ class Cell:
         mean: Mean over the seeds that did not fail; None if all failed.
         deviation: Standard deviation over those seeds (n - 1); None for fewer than two.
         best: Whether no other strategy does better on this row; equal values all count as best.
+        exists: Whether the metric exists for this field; a cloud has neither IoU nor Normal Consistency.
     """
 
     mean: float | None
     deviation: float | None
     best: bool
+    exists: bool = True
 
 
 @dataclass(frozen=True)
@@ -91,8 +95,9 @@ def build_table(records: Sequence[Record]) -> StudyTable:
                 known = [m[metric] for m in means.values() if metric in m]
                 best = (max if more_is_better else min)(known) if known else None
                 mean = means[strategy].get(metric)
-                values = [r.means[metric] for r in group if not r.failed]
-                cells[metric] = Cell(mean, _deviation(values), mean is not None and mean == best)
+                values = [r.means[metric] for r in group if not r.failed and metric in r.means]
+                exists = field != "udf" or metric not in _MESH_ONLY
+                cells[metric] = Cell(mean, deviation(values), mean is not None and mean == best, exists)
             reasons = tuple(f"{r.status}: {r.reason}" for r in group if r.failed)
             rows.append(Row(network, field, density, strategy, cells, len(group), reasons))
     thresholds = {record.config["evaluation"]["threshold"] for record in records}
@@ -101,10 +106,12 @@ def build_table(records: Sequence[Record]) -> StudyTable:
 
 def _means(group: Sequence[Record]) -> dict[str, float]:
     done = [record for record in group if not record.failed]
-    return {metric: math.fsum(r.means[metric] for r in done) / len(done) for metric in METRICS} if done else {}
+    known = [metric for metric in METRICS if done and metric in done[0].means]
+    return {metric: math.fsum(r.means[metric] for r in done) / len(done) for metric in known}
 
 
-def _deviation(values: Sequence[float]) -> float | None:
+def deviation(values: Sequence[float]) -> float | None:
+    """Return the standard deviation (n - 1), None for fewer than two values."""
     if len(values) < 2:
         return None
     mean = math.fsum(values) / len(values)
@@ -112,6 +119,7 @@ def _deviation(values: Sequence[float]) -> float | None:
 
 
 def _d_scores(groups: dict[tuple[str, str, int], dict[str, list[Record]]]) -> dict[str, float | None]:
+    groups = _compared(groups)
     strategies = list(dict.fromkeys(strategy for group in groups.values() for strategy in group))
     complete = [s for s in strategies if all(s in by_strategy for by_strategy in groups.values())]
     results = {
@@ -122,6 +130,24 @@ def _d_scores(groups: dict[tuple[str, str, int], dict[str, list[Record]]]) -> di
     known = complete and all(any(run[m] for row in results.values() for run in row.values()) for m in SCORED)
     scores = d_score(results, metrics=SCORED) if known else {}
     return {strategy: scores.get(strategy) for strategy in strategies}
+
+
+def _compared(
+    groups: dict[tuple[str, str, int], dict[str, list[Record]]],
+) -> dict[tuple[str, str, int], dict[str, list[Record]]]:
+    """Return the rows that the D-Score is about: without a mask, of fields with all its metrics, sparsely sampled.
+
+    What is varied besides for a few strategies only (higher densities, masks) would leave the others without a score.
+    """
+    plain = {
+        row: group
+        for row, group in groups.items()
+        if row[1] != "udf" and all(record.mask is None for records in group.values() for record in records)
+    }
+    sparse: dict[tuple[str, str], int] = {}
+    for network, field, density in plain:
+        sparse[network, field] = min(density, sparse.get((network, field), density))
+    return {row: group for row, group in plain.items() if sparse[row[0], row[1]] == row[2]}
 
 
 def _scored(group: Sequence[Record]) -> dict[str, float]:
@@ -142,9 +168,9 @@ def symbol(strategy: str) -> str:
 
 
 def format_cell(metric: str, cell: Cell) -> str:
-    """Return a value with its deviation; "/" for a failed run."""
+    """Return a value with its deviation; "/" for a failed run, nothing for a metric that does not exist."""
     if cell.mean is None:
-        return FAILED
+        return FAILED if cell.exists else ""
     pattern = "{:.2e}" if metric == "chamfer_l2" else "{:.3f}"
     text = pattern.format(cell.mean)
     return text if cell.deviation is None else f"{text} ± {pattern.format(cell.deviation)}"
@@ -260,7 +286,7 @@ def shape_rows(records: Sequence[Record]) -> list[dict[str, object]]:
         for row in record.scores:
             # The same columns in the same order for a record fresh from its run and one read from its file.
             first = ("shape", *METRICS)
-            ordered = {name: row[name] for name in (*first, *sorted(set(row) - set(first)))}
+            ordered = {name: row.get(name, "") for name in (*first, *sorted(set(row) - set(first)))}
             rows.append({**keys, **ordered})  # "seed" is that of the measuring points
     return rows
 

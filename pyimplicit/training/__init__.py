@@ -3,6 +3,7 @@
 from pyimplicit.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from pyimplicit.training.config import PAPER_DEFAULTS, TrainConfig
 from pyimplicit.training.curriculum import Curriculum
+from pyimplicit.training.files import FileReconstruction, is_cloud_file, reconstruct_file
 from pyimplicit.training.inference import Reconstruction, observe_cloud, observe_points, reconstruct, reconstruct_shapes
 from pyimplicit.training.latent import CodeSearch, infer_codes
 from pyimplicit.training.loop import TrainResult, field_kind, load_trained, train
@@ -14,12 +15,14 @@ __all__ = [
     "Checkpoint",
     "CodeSearch",
     "Curriculum",
+    "FileReconstruction",
     "Recipe",
     "Reconstruction",
     "TrainConfig",
     "TrainResult",
     "field_kind",
     "infer_codes",
+    "is_cloud_file",
     "load_checkpoint",
     "load_trained",
     "observe_cloud",
@@ -27,6 +30,7 @@ __all__ = [
     "preset",
     "recipe",
     "reconstruct",
+    "reconstruct_file",
     "reconstruct_shapes",
     "save_checkpoint",
     "search_preset",

@@ -33,6 +33,9 @@ PAPER_DEFAULTS = {
 #: Networks trained with the curriculum, unless `TrainConfig.curriculum` says otherwise.
 CURRICULUM_NETWORKS = ("curriculum_deepsdf",)
 
+#: Networks without an input cloud.
+AUTO_DECODERS = ("deepsdf", "curriculum_deepsdf")
+
 FIELDS = ("occ", "sdf", "tsdf", "udf")
 SCHEDULES = ("constant", "step", "cosine")
 REDUCTIONS = ("mean", "sum")
@@ -45,7 +48,7 @@ EXECUTION = ("save_every", "threads", "device")
 
 #: Fields that came later, with the values under which they change nothing. With these they stay out of the digest, so
 #: that a run has one digest whatever the version.
-_NEUTRAL = {"accumulation": 1, "precision": "float32", "compile": False}
+_NEUTRAL = {"accumulation": 1, "precision": "float32", "compile": False, "mask_distance": None}
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,9 @@ class TrainConfig:
     # Query points drawn per shape before training; each step takes its points from them with replacement.
     # 0 draws new points from the surface at every step instead.
     pool_size: int = 16_384
+    # Distance from the input cloud, in mesh units, beyond which points skip the network and take a set value (the
+    # paper: 0.1, with udf); None is no mask. Encoder networks only: an auto-decoder has no input cloud.
+    mask_distance: float | None = None
     # Points of the input cloud an encoder network sees (ONet: 300, ConvONet: 3,000).
     cloud_size: int = 300
     # Surface points drawn per shape before training; each step takes its input cloud from them with replacement.
@@ -195,6 +201,10 @@ class TrainConfig:
             raise ConfigError(
                 f"compile: {self.network} changes its depth in its curriculum, and would be compiled anew at every epoch"
             )
+        if self.mask_distance is not None:
+            _check_number("mask_distance", self.mask_distance, zero_allowed=False)
+            if self.network in AUTO_DECODERS:
+                raise ConfigError(f"mask_distance: expected None, as {self.network} has no input cloud to mask by")
         if self.tau is not None:
             _check_number("tau", self.tau, zero_allowed=False)
             if self.field not in ("tsdf", "udf"):

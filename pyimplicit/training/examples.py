@@ -13,11 +13,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pyimplicit.data import Shape
+from pyimplicit.data import SampledShape, Shape
+from pyimplicit.data.samples import hash_tensors
 from pyimplicit.errors import ConfigError, DataError
 from pyimplicit.geometry import Surface, SurfaceBatch
 from pyimplicit.sampling import sample_queries, sample_query_batch
 from pyimplicit.training.config import TrainConfig
+from pyimplicit.training.sampled import sampled_pools
 from pyimplicit.training.seeds import derive_seed, generator
 
 
@@ -54,8 +56,8 @@ class Batch:
         return [Batch(*part) for part in zip(*(column.tensor_split(parts) for column in columns), strict=True)]
 
 
-def build_training_set(config: TrainConfig, shapes: Sequence[Shape], clouds: bool = True) -> TrainingSet:
-    """Draw the pools of every shape.
+def build_training_set(config: TrainConfig, shapes: Sequence[Shape | SampledShape], clouds: bool = True) -> TrainingSet:
+    """Draw the pools of every shape; of shapes that come with samples, take what is stored.
 
     The pools of a shape depend on `config.seed` and on the shape's name, not on its place or on the other shapes.
 
@@ -68,8 +70,18 @@ def build_training_set(config: TrainConfig, shapes: Sequence[Shape], clouds: boo
         DataError: No shape, two shapes of one name, or a pool that is not finite.
     """
     check_shapes(shapes)
-    points, distances, cloud_pools, surfaces = [], [], [], []
+    points: list[Tensor] = []
+    distances: list[Tensor] = []
+    cloud_pools: list[Tensor] = []
+    surfaces: list[Surface] = []
+    sampled = [shape for shape in shapes if isinstance(shape, SampledShape)]
+    if sampled:
+        if len(sampled) < len(shapes):
+            raise DataError("shapes: expected all with samples or all with meshes, got both")
+        points, distances, cloud_pools = sampled_pools(config, sampled, clouds)
     for shape in shapes:
+        if isinstance(shape, SampledShape):
+            continue
         surface = Surface(shape.mesh)
         if config.pool_size:
             seed = derive_seed(config.seed, "queries", shape.name)
@@ -141,7 +153,7 @@ def batch_shapes(count: int, batch_size: int, step: int, seed: int) -> Tensor:
     return order[start : start + batch_size]
 
 
-def check_shapes(shapes: Sequence[Shape]) -> None:
+def check_shapes(shapes: Sequence[Shape | SampledShape]) -> None:
     """Raise `DataError` unless there is a shape and all names are distinct."""
     if not shapes:
         raise DataError("shapes: expected at least one shape to train on, got none")
@@ -152,10 +164,13 @@ def check_shapes(shapes: Sequence[Shape]) -> None:
         seen.add(shape.name)
 
 
-def digest_shapes(shapes: Sequence[Shape]) -> str:
-    """Return 16 hexadecimal digits of a hash of the shapes' names and meshes, in their order."""
+def digest_shapes(shapes: Sequence[Shape | SampledShape]) -> str:
+    """Return 16 hexadecimal digits of a hash of the shapes' names and meshes or samples, in their order."""
     hasher = hashlib.sha256()
     for shape in shapes:
+        if isinstance(shape, SampledShape):
+            hasher.update(f"{shape.name}\x1f{hash_tensors(shape.samples.tensors())}\x1f".encode())
+            continue
         hasher.update(f"{shape.name}\x1f{len(shape.mesh.vertices)}\x1f{len(shape.mesh.faces)}\x1f".encode())
         hasher.update(shape.mesh.vertices.contiguous().numpy().tobytes())
         hasher.update(shape.mesh.faces.contiguous().numpy().tobytes())

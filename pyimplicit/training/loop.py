@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pyimplicit import networks, ops
 from pyimplicit.atomic import remove_leftovers, write_atomically
-from pyimplicit.data import Shape
+from pyimplicit.data import SampledShape, Shape
 from pyimplicit.errors import CheckpointError
 from pyimplicit.fields import ImplicitFunction
 from pyimplicit.training.checkpoint import (
@@ -57,7 +57,7 @@ class TrainResult:
 
 def train(
     config: TrainConfig,
-    shapes: Sequence[Shape],
+    shapes: Sequence[Shape | SampledShape],
     out: str | os.PathLike[str],
     *,
     resume: bool = True,
@@ -74,7 +74,7 @@ def train(
 
     Args:
         config: The run.
-        shapes: The training shapes, with distinct names.
+        shapes: The training shapes, with distinct names; or their stored samples, as `StoredSet.sampled_shapes`.
         out: Directory of the run; gets `config.json`, `checkpoint.safetensors` and `losses.jsonl` (one
             `{"step": ..., "loss": ...}` per line, the first step is 1).
         resume: Whether to continue a run found in `out`; if not, it is overwritten.

@@ -16,6 +16,7 @@ from pyimplicit.training.config import TrainConfig, learning_rate_factor
 from pyimplicit.training.curriculum import Curriculum
 from pyimplicit.training.examples import Batch, batch_shapes
 from pyimplicit.training.latent import code_penalty
+from pyimplicit.training.masking import predict_near
 from pyimplicit.training.seeds import derive_seed
 from pyimplicit.training.team import Team
 
@@ -114,7 +115,12 @@ class Run:
         kind = field_kind(config, step)
         condition = batch.clouds if self.codes is None else self.codes(batch.shapes)
         with torch.autocast(self.device.type, _DTYPES[config.precision], enabled=config.precision != "float32"):
-            prediction = self.forward(batch.points, condition)
+            if config.mask_distance is None:
+                prediction = self.forward(batch.points, condition)
+            else:
+                prediction = predict_near(
+                    self.network, batch.points, batch.clouds, batch.signed_distance, kind, config.mask_distance
+                )
         target = kind.target(batch.signed_distance)
         loss = kind.loss(prediction.to(target.dtype), target, reduction=config.loss_reduction)
         if self.codes is not None:

@@ -1,30 +1,12 @@
-"""Seeds derived from seeds: every random choice of training is keyed by what it is for, never by what came before."""
+"""Seeds of training, derived from the run's."""
 
 from __future__ import annotations
 
-import hashlib
-
 import torch
 
+from pyimplicit.seeds import derive_seed
 
-def derive_seed(seed: int, *keys: int | str) -> int:
-    """Return a seed in [0, 2^63) that depends on all of `seed` and `keys`, and on nothing else.
-
-    Args:
-        seed: The seed of the run.
-        keys: What the seed is for, such as `"batch"` and a step, or `"cloud"` and a shape's name.
-
-    Returns:
-        The first 63 bits of the BLAKE2b hash of the keys: the same on every machine and Python version.
-
-    Example:
-        >>> derive_seed(0, "batch", 7) == derive_seed(0, "batch", 7)
-        True
-        >>> derive_seed(0, "batch", 7) == derive_seed(0, "batch", 8)
-        False
-    """
-    text = "\x1f".join(f"{type(key).__name__}:{key}" for key in (int(seed), *keys))
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
+__all__ = ["derive_seed", "generator"]
 
 
 def generator(seed: int, *keys: int | str) -> torch.Generator:

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 import torch
 import trimesh
+from scipy.spatial import cKDTree
 from scipy.spatial.distance import cdist
 
 from pyimplicit.evaluation import Reference, Scores, evaluate
+from pyimplicit.evaluation.samples import Samples
 from pyimplicit.geometry.mesh import Mesh
 from pyimplicit.geometry.surface import Surface
 
@@ -35,7 +37,7 @@ def brute_force(predicted: Mesh, reference: Mesh, samples: int, seed: int, thres
     """The metrics by a full matrix of distances."""
     drawn = [Surface(mesh).sample_surface(samples, seed=seed) for mesh in (predicted, reference)]
     points = [cloud.points.double().numpy() for cloud in drawn]
-    normals = [cloud.normals.double().numpy() for cloud in drawn]
+    normals = [torch.nn.functional.normalize(cloud.normals.double(), dim=1).numpy() for cloud in drawn]
     distances = cdist(*points)
     cosines = np.abs(normals[0] @ normals[1].T)
     forward, backward = distances.min(axis=1), distances.min(axis=0)
@@ -158,7 +160,9 @@ def test_a_prepared_reference_gives_the_same_scores():
 def test_every_number_has_a_definition():
     scores = evaluate(torus(), ball(0.4), samples=100, iou_points=2_000, thresholds=(0.01, 0.015), seed=7)
     row, definitions = scores.as_dict(), scores.definitions()
-    assert set(row) - set(definitions) == {"samples", "iou_points", "seed", "valid", "reason"}
+    assert set(row) - set(definitions) == {
+        *("samples", "iou_points", "seed", "nearest", "sampling", "iou_box", "cloud_points", "valid", "reason", "note")
+    }
     assert set(definitions) < set(row)
     for name, text in definitions.items():
         assert "seed 7" in text
@@ -166,9 +170,9 @@ def test_every_number_has_a_definition():
         assert any(unit in text for unit in ("no unit", "mesh units"))
         assert ("squared mesh units" in text) == (name in ("chamfer_l2", "accuracy_squared", "completeness_squared"))
     assert row["f_score"] == row["f_score@0.01"] == scores.f_score[0.01]
-    assert all(value is None or math.isfinite(value) for value in row.values())
+    assert all(math.isfinite(value) for value in row.values() if isinstance(value, int | float))
     names = {field.name for field in dataclasses.fields(Scores)}
-    assert names - {"precision", "recall"} <= set(row)
+    assert names - {"precision", "recall", "hausdorff"} <= set(row)
 
 
 @pytest.mark.parametrize(
@@ -183,7 +187,7 @@ def test_every_number_has_a_definition():
         ({"iou_points": 1.5}, TypeError, "iou_points: expected a whole number"),
         ({"seed": -1}, ValueError, "seed: expected at least 0"),
         (
-            {"reference": Mesh(ball(0.1, 1).vertices + 3, ball(0.1, 1).faces), "iou_points": 90},
+            {"reference": Mesh(box(0.6, 0.6, 0.6).vertices, box(0.6, 0.6, 0.6).faces[:1]), "iou_points": 90},
             ValueError,
             "fills some of the cube of side 1, got none of 90 points inside",
         ),
@@ -198,3 +202,24 @@ def test_every_number_has_a_definition():
 def test_refusals(arguments, error, words):
     with pytest.raises(error, match=words):
         evaluate(**{"predicted": ball(0.3, 1), "reference": ball(0.4, 1)} | arguments)
+
+
+@pytest.mark.parametrize("kind", ["ball", "plane", "line", "lattice", "one", "far"])
+def test_nearest_samples_are_those_of_a_tree(kind):
+    """Samples are looked up as triangles without extent: also where they are flat, on a line, or on each other."""
+    generator = torch.Generator().manual_seed(0)
+    points = torch.rand(4_000, 3, generator=generator, dtype=torch.float64) - 0.5
+    points = {
+        "ball": torch.nn.functional.normalize(points, dim=1),
+        "plane": points * torch.tensor([1.0, 1.0, 0.0]),
+        "line": points[:, :1].expand(-1, 3),
+        "lattice": (points * 10).round() / 10,
+        "one": points[:1].expand(50, -1),
+        "far": points + 1e6,
+    }[kind]
+    asked = points[: len(points) // 2] + 0.01 * torch.randn(len(points) // 2, 3, generator=generator).double()
+    scale = float((points.amax(0) - points.amin(0)).max()) + 1e-9
+    for queries in (asked, points):
+        distances = Samples.of_cloud(queries).to_samples(Samples.of_cloud(points))
+        expected, _ = cKDTree(points.numpy()).query(queries.numpy())
+        np.testing.assert_allclose(distances.length.numpy(), expected, rtol=0, atol=1e-7 * scale)

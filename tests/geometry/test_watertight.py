@@ -134,7 +134,7 @@ def test_what_encloses_nothing_or_is_misused_is_refused():
         make_watertight(sheet, resolution=16)
     with pytest.raises(MeshError, match="without extent"):
         make_watertight(Mesh(np.ones((3, 3)), np.array([[0, 1, 2]])))
-    with pytest.raises(ValueError, match="method: expected one of winding, got 'magic'"):
+    with pytest.raises(ValueError, match="method: expected one of winding, fusion, got 'magic'"):
         make_watertight(sheet, method="magic")
     with pytest.raises(ValueError, match="resolution: expected at least 8"):
         make_watertight(sheet, resolution=4)

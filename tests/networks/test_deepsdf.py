@@ -9,6 +9,7 @@ from torch import Tensor
 
 from pyimplicit import networks
 from pyimplicit.networks.base import Network
+from pyimplicit.networks.layers import relu_dropout
 from tests.networks.small import build, inputs
 
 
@@ -52,3 +53,19 @@ def test_size_of_the_authors_network() -> None:
     assert sum(parameter.numel() for parameter in network.parameters()) == 1_843_195
     assert network.get_submodule("lin3").weight.shape == (512 - 259, 512)
     assert network.code_size == 256
+
+
+@pytest.mark.parametrize("probability", [0.2, 1.0])
+def test_relu_and_dropout_are_torchs_for_equal_seeds(probability: float) -> None:
+    features = torch.randn(50, 40, requires_grad=True)
+    probe = torch.randn(50, 40)
+    results = []
+    for layer in (
+        lambda x: relu_dropout(x, probability, True),
+        lambda x: F.dropout(x.relu(), probability),
+    ):
+        torch.manual_seed(1)
+        value = layer(features * 1)
+        results.append((value, *torch.autograd.grad((value * probe).sum(), features)))
+    for ours, torchs in zip(*results, strict=True):
+        assert torch.equal(ours, torchs)

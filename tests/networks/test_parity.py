@@ -159,6 +159,50 @@ def test_loss_and_gradient_norms(passed: Passed) -> None:
             assert ours == pytest.approx(norm, rel=1e-2), key
 
 
+# Passes in training mode, and whose clouds, points and labels they took.
+TRAINED = {
+    "onet": "onet",
+    "ifnet_points": "ifnet_points",
+    "airnet_300": "airnet_300",
+    "convonet_1plane": "convonet_3plane",
+}
+
+
+@pytest.mark.parametrize("case_name", TRAINED)
+def test_training_mode(case_name: str) -> None:
+    """Outputs, loss, gradients and running statistics of the authors' networks in training mode, in one pass.
+
+    Made as the other figures: the authors' modules on a CPU under torch 2, with the weights of `author_value`.
+    """
+    source = TRAINED[case_name]
+    name, variant, config = arguments(case_name)
+    _, _, _, kind, reduction = CASES[source]
+    network = networks.create(name, variant, **config)
+    networks.load_author_state(network, author_state(case_name))
+    network.train()
+    with np.load(FIGURES / f"{source}.npz") as arrays:
+        points, cloud = torch.tensor(arrays["points"]), torch.tensor(arrays["cloud"])
+        target = torch.tensor(arrays["df" if kind.name == "udf" else "occ"])
+    with np.load(FIGURES / f"train_{case_name}.npz") as arrays:
+        figures = dict(arrays)
+    values = network(points, cloud)
+    loss = kind.loss(values, target, reduction)
+    loss.backward()
+    expected = torch.tensor(figures["out"])
+    assert (values - expected).abs().max() <= 1e-5 * expected.abs().max()
+    assert loss.item() == pytest.approx(float(figures["loss"]), rel=1e-5)
+    largest = float(figures["grad_norms"].max())
+    parameters = dict(network.named_parameters())
+    for key, norm in zip(figures["grad_keys"].tolist(), figures["grad_norms"].tolist(), strict=True):
+        gradient = parameters[network.own_key(key)].grad
+        assert gradient is not None, key
+        # a bias before a normalisation changes nothing: its gradient is rounding
+        assert gradient.norm().item() == pytest.approx(norm, rel=1e-2, abs=1e-6 * largest), key
+    buffers = dict(network.named_buffers())
+    for key, norm in zip(figures["statistic_keys"].tolist(), figures["statistic_norms"].tolist(), strict=True):
+        assert buffers[network.own_key(key)].double().norm().item() == pytest.approx(norm, rel=1e-5), key
+
+
 def arguments(case_name: str) -> tuple[str, str | None, dict[str, Any]]:
     """What `create` takes for a case: as its entry says, or network and variant as its name does."""
     if case_name in CASES:

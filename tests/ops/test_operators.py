@@ -93,7 +93,14 @@ def calls(device: torch.device) -> dict[str, Callable[[], Any]]:
     weight_cells = ops.WeightCells.of(
         [ops.build_weight_cells(held, weight) for held in (bvh, bvh_of(soup(50), device))]
     )
+    turned = torch.linalg.qr(randn(3, 3, 3, seed=8)).Q.to(device)
+    views = ops.DepthViews(turned, 40, 0.05)
+    held_faces = mesh[1].int()
     return {
+        "draw_depth": lambda: ops.draw_depth(mesh[0].float(), held_faces, views),
+        "count_views": lambda: ops.count_views(
+            points.detach(), ops.draw_depth(mesh[0].float(), held_faces, views), views, 2
+        ),
         "closest_point": closest,
         "unsigned_distance": lambda: ops.unsigned_distance(points.detach(), bvh),
         "signed_distance": signed,

@@ -16,6 +16,7 @@ from pyimplicit.ops import RandomStream, reference
 from pyimplicit.sampling import (
     STRATEGIES,
     Component,
+    Exponential,
     Linear,
     Mixture,
     SurfaceNoise,
@@ -323,3 +324,27 @@ def test_a_strategy_of_ones_own():
 
 def test_public_names():
     assert set(sampling.__all__) >= {"STRATEGIES", "DistanceMask", "QuerySet", "resolve_strategy", "sample_queries"}
+
+
+@pytest.mark.parametrize(
+    ("given", "name", "strategy"),
+    [
+        ("linear(tau=0.2,mu=5)", "linear(tau=0.2,mu=5)", Linear(tau=0.2, mu=5.0)),
+        ("S_Linear(mu=2.5)", "linear(mu=2.5)", Linear(mu=2.5)),
+        ("linear(tau=0.1)", "linear", Linear()),
+        ("exp(beta=40)", "exponential(beta=40)", Exponential(beta=40.0)),
+    ],
+)
+def test_parameters_are_part_of_the_name(given, name, strategy):
+    found = resolve_strategy(given)
+    assert found == strategy
+    assert found.name == name
+    assert resolve_strategy(name) == strategy
+
+
+@pytest.mark.parametrize(
+    "given", ["linear()", "linear(tau)", "linear(x=1)", "uniform(tau=1)", "linear(tau=0.1", "linear(tau=a)"]
+)
+def test_parameters_that_do_not_fit_are_refused(given):
+    with pytest.raises(ValueError, match=r"^strategy: expected (linear|uniform) with parameters"):
+        resolve_strategy(given)

@@ -15,9 +15,9 @@ import numpy as np
 import trimesh
 
 from pyimplicit.data import Shape
+from pyimplicit.engines import Report
 from pyimplicit.geometry import Mesh
 from pyimplicit.study.config import DataConfig, RunSpec, StudyConfig
-from pyimplicit.study.engine import Report
 from pyimplicit.study.files import write_json
 from pyimplicit.study.records import Record, failure, success
 from pyimplicit.study.runs import RunTask

@@ -7,10 +7,9 @@ import pytest
 
 from pyimplicit import _native
 from pyimplicit.errors import ConfigError
-from pyimplicit.study.config import StudyConfig, load_config
+from pyimplicit.study.config import RECIPES, StudyConfig, load_config
 from pyimplicit.study.scales import SCALES
 from pyimplicit.study.settings import differing_keys
-from pyimplicit.training.presets import SCALES as TRAINING_SCALES
 
 
 def test_the_default_study_is_the_matrix_of_three_networks_and_five_strategies() -> None:
@@ -24,10 +23,29 @@ def test_the_default_study_is_the_matrix_of_three_networks_and_five_strategies()
     }
 
 
-def test_every_scale_has_training_presets_and_builds() -> None:
-    assert tuple(SCALES) == TRAINING_SCALES
+def test_every_scale_and_recipe_builds() -> None:
     for scale in SCALES:
-        assert StudyConfig.at_scale(scale).data.train == SCALES[scale]["data"]["train"]
+        config = StudyConfig.at_scale(scale)
+        assert config.data.train == SCALES[scale]["data"]["train"]
+        assert config.recipe == SCALES[scale]["recipe"]
+        assert StudyConfig.from_dict(config.as_dict()).runs() == config.runs()
+    widths = {
+        name: StudyConfig.at_scale("tiny", networks=["onet"], recipe=name).runs()[0].training["network_config"]
+        for name in RECIPES
+    }
+    assert widths["tiny"]
+    assert widths["paper"] == widths["author"] == {}
+    with pytest.raises(ConfigError, match=r"recipe: .*'own'"):
+        StudyConfig.at_scale("tiny", recipe="own")
+
+
+def test_a_scale_of_the_whole_programme_gives_way_to_axes_of_ones_own() -> None:
+    whole = StudyConfig.at_scale("small")
+    assert {run.field for run in whole.runs()} == {"occ", "sdf", "tsdf", "udf"}
+    assert len({run.network for run in whole.runs()}) == 6
+    own = StudyConfig.at_scale("small", networks=["onet"], strategies=["S_BS"])
+    assert [(run.network, run.strategy) for run in own.runs()] == [("onet", "balanced_surface")]
+    assert StudyConfig.at_scale("small", data={"train": 3}).runs()[-1].field == "udf"
 
 
 @pytest.mark.parametrize(
@@ -44,7 +62,7 @@ def test_every_scale_has_training_presets_and_builds() -> None:
         ({"strategies": ["unifrom"]}, "strategies: .*unifrom"),
         ({"strategies": ["S_UNI", "uniform"]}, "strategies: .*once"),
         ({"strategies": 3}, "strategies: expected a list"),
-        ({"fields": ["udf"]}, "fields.onet: .*'udf'"),
+        ({"fields": ["gifs"]}, "fields.onet: .*'gifs'"),
         ({"fields": {"ifnet": ["occ"]}}, "fields: .*'ifnet'"),
         ({"fields": 1}, "fields: expected a list or a mapping"),
         ({"scale": "huge"}, "scale: .*'huge'"),
@@ -151,3 +169,59 @@ def test_auto_takes_a_gpu_that_can_be_used(usable: bool, device: str, monkeypatc
 def test_differing_keys() -> None:
     assert differing_keys({"a": {"b": 1, "c": 2}, "d": 3}, {"a": {"b": 1, "c": 4}, "e": 3}) == ["a.c", "d", "e"]
     assert differing_keys({"a": None}, {}) == ["a"]
+
+
+def test_parts_are_matrices_of_their_own_and_a_run_of_two_parts_is_one() -> None:
+    config = StudyConfig.from_dict(
+        {
+            "networks": ["onet", "deepsdf"],
+            "strategies": ["uniform", "linear(tau=0.2)"],
+            "fields": {"onet": ["occ", "sdf"]},
+            "parts": [
+                {},
+                {"networks": ["onet"], "seeds": [0, 1]},
+                {"networks": ["deepsdf"], "fields": ["tsdf"], "strategies": ["S_BS"], "densities": [10, 20]},
+            ],
+        }
+    )
+    runs = config.runs()
+    assert len({run.name for run in runs}) == len(runs) == 6 + 4 + 2
+    assert [(run.network, run.field, run.seed) for run in runs[6:]] == [
+        *[("onet", "occ", 1)] * 2,
+        *[("onet", "sdf", 1)] * 2,
+        *[("deepsdf", "tsdf", 0)] * 2,
+    ]
+    assert [run.density for run in runs[-2:]] == [10, 20]
+    again = StudyConfig.from_dict(config.as_dict())
+    assert again == config
+    assert [run.hash for run in again.runs()] == [run.hash for run in runs]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"parts": {}}, "parts: expected a list"),
+        ({"parts": [1]}, "parts: expected mappings, got 1"),
+        ({"parts": [{"seed": [1]}]}, "parts.seed: unknown key (did you mean seeds?)"),
+        ({"parts": [{"seeds": [-1]}]}, "parts.seeds: "),
+        ({"parts": [{"networks": ["onett"]}]}, "networks: .*'onett'"),
+        ({"parts": [{"fields": {"ifnet": ["occ"]}}]}, "parts.fields: .*'ifnet'"),
+        ({"masks": [0.0]}, "masks: .*0.0"),
+        ({"masks": [0.1, 0.1]}, "masks: .*once"),
+        ({"strategies": ["linear(tau=-1)"]}, "strategies: tau: "),
+        ({"strategies": ["uniform(tau=1)"]}, "strategies: .*of none"),
+        ({"engine": "cloud"}, "engine: .*'cloud'"),
+        ({"evaluation": {"collapse_iou": 2.0}}, "evaluation.collapse_iou: .*2.0"),
+    ],
+)
+def test_a_bad_axis_names_its_key(values: dict[str, Any], message: str) -> None:
+    pattern = message.replace("(", r"\(").replace(")", r"\)").replace("?", r"\?")
+    with pytest.raises(ConfigError, match=f"^{pattern}"):
+        StudyConfig.from_dict({"networks": ["onet"], **values})
+
+
+def test_engine_and_processes_are_no_part_of_what_a_study_is() -> None:
+    one = StudyConfig.from_dict({"networks": ["onet"], "engine": "ray:head:6379", "processes": 7})
+    other = StudyConfig.from_dict({"networks": ["onet"]})
+    assert one.identity() == other.identity()
+    assert [run.hash for run in one.runs()] == [run.hash for run in other.runs()]

@@ -11,14 +11,14 @@ import pytest
 
 from pyimplicit.data import Shape
 from pyimplicit.errors import ConfigError, DataError, StudyError
+from pyimplicit.lock import FileLock
 from pyimplicit.study import matrix
-from pyimplicit.study.files import FileLock
 from pyimplicit.study.matrix import run_study, study_status, write_report
 from pyimplicit.study.progress import StudyProgress
 from pyimplicit.study.records import Record, read_records
 from pyimplicit.study.shapes import study_shapes
+from tests.engines.jobs import environment
 from tests.study.helpers import box, broken_run, fake_run, no_shapes, small_config
-from tests.study.jobs import environment
 
 
 @pytest.fixture(autouse=True)
@@ -88,7 +88,7 @@ def test_finished_runs_are_not_carried_out_again(tmp_path: Path) -> None:
             seen.append(job.payload.spec.label)
 
     second = run_study(small_config(processes=0), tmp_path, progress=Watcher(), execute=fake_run)
-    assert seen == ["3 of 4", "DeepSDF SDF balanced_surface"]
+    assert seen == ["3 of 4", "DeepSDF SDF balanced_surface n256 seed 0"]
     assert comparable(second.records) == comparable(first.records)
 
 

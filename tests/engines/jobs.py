@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pyimplicit.study.engine import Job, Outcome, Report
+from pyimplicit.engines import Job, Outcome, Report
 
 
 def act(payload: tuple[str, str], report: Report) -> str:
@@ -27,6 +27,9 @@ def act(payload: tuple[str, str], report: Report) -> str:
     if deed == "wait":
         (Path(folder) / f"pid-{os.getpid()}").touch()
         time.sleep(60)
+    if deed == "doze":
+        (Path(folder) / f"doze-{os.getpid()}").touch()
+        time.sleep(1)
     return f"{deed} done"
 
 

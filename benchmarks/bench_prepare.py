@@ -1,0 +1,203 @@
+"""Preparing sets at scale: memory, rate and projection of many shapes, and what random kills cost.
+
+    python -m benchmarks.bench_prepare [--shapes 50000] [--limit-seconds 120] [--kills 20] [--only rate manifest kills]
+
+"rate" prepares procedural cars for some time with everything in it, and projects the rest. "manifest" carries all the
+shapes through shards and manifest, each with one point in place of its samples. "kills" ends a process by SIGKILL at
+random moments until its set is complete, and compares the set with one made without interruption.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import multiprocessing
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.harness import parse_arguments, print_rows, save
+from pyimplicit.data import LabelledPoints, PrepareConfig, ProceduralCars, ShapeSamples, StoredSet, prepare_set
+from pyimplicit.engines import LocalEngine
+
+CLUSTER_CORES = (64, 512)
+
+
+class Stop(Exception):
+    """The time is over."""
+
+
+class OnePoint:
+    """As many shapes as wanted, each of one point: what is left is the cost of keeping the books."""
+
+    name = "one-point"
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def names(self) -> list[str]:
+        """One name a shape."""
+        return [f"shape-{index:06d}" for index in range(self.count)]
+
+    groups = names
+
+    def load_samples(self, index: int) -> ShapeSamples:
+        """One point."""
+        point = torch.full((1, 3), index / self.count)
+        return ShapeSamples(evaluation=LabelledPoints(point, torch.zeros(1)))
+
+
+def resident(pid: int | str = "self") -> float:
+    """Memory that a process has to itself in MiB; pages of files, which the system takes back at will, left out."""
+    try:
+        text = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0.0
+    return next((int(line.split()[1]) / 1024 for line in text.splitlines() if line.startswith("RssAnon")), 0.0)
+
+
+def rate(shapes: int, limit: float, processes: int, scratch: Path) -> list[dict[str, Any]]:
+    """One row for each third of the time, and one that projects."""
+    marks: list[tuple[float, int, float, float]] = []
+    start = 0.0
+
+    def progress(done: int, total: int) -> None:
+        nonlocal start
+        now = time.perf_counter()
+        start = start or now  # the workers have started
+        workers = sum(resident(child.pid or 0) for child in multiprocessing.active_children())
+        marks.append((now - start, done, resident(), workers))
+        if now - start > limit:
+            raise Stop
+
+    config = PrepareConfig(pools=(("balanced_surface", 20_000),))
+    with contextlib.suppress(Stop):
+        prepare_set(
+            ProceduralCars(shapes), scratch, config, engine=LocalEngine(processes), threads=1, progress=progress
+        )
+    rows = []
+    for third in range(3):
+        part = [mark for mark in marks if limit * third / 3 <= mark[0] < limit * (third + 1) / 3]
+        if len(part) < 2:
+            continue
+        rows.append(
+            {
+                "what": f"third {third + 1}", "shapes": part[-1][1] - part[0][1],
+                "shapes/s": (part[-1][1] - part[0][1]) / (part[-1][0] - part[0][0]),
+                "MiB parent": max(mark[2] for mark in part), "MiB workers": max(mark[3] for mark in part),
+            }
+        )  # fmt: skip
+    files = [path for path in scratch.rglob("*.safetensors")]
+    stored = sum(path.stat().st_size for path in files)
+    speed = (marks[-1][1] - marks[0][1]) / (marks[-1][0] - marks[0][0])
+    size = stored / marks[-1][1]
+    here = {"what": f"{shapes:,} shapes, {processes} here", "shapes": shapes, "shapes/s": speed}
+    rows.append({**here, "hours": shapes / speed / 3600, "GB": shapes * size / 1e9})
+    for cores in CLUSTER_CORES:
+        faster = speed * cores / processes
+        rows.append(
+            {
+                "what": f"{shapes:,} shapes, {cores} cores", "shapes": shapes, "shapes/s": faster,
+                "hours": shapes / faster / 3600, "GB": shapes * size / 1e9, "MB/s to write": faster * size / 1e6,
+            }
+        )  # fmt: skip
+    return rows
+
+
+def manifest(shapes: int, scratch: Path) -> list[dict[str, Any]]:
+    """A row for a tenth of the shapes and one for all."""
+    rows = []
+    for count in (shapes // 10, shapes):
+        source, folder = OnePoint(count), scratch / str(count)
+        before, peak = resident(), 0.0
+        start = time.perf_counter()
+
+        def progress(done: int, total: int) -> None:
+            nonlocal peak
+            if done % 500 == 0:
+                peak = max(peak, resident())
+
+        prepare_set(source, folder, engine=LocalEngine(0), progress=progress)
+        made = time.perf_counter()
+        peak_all = max(peak, resident())
+        prepare_set(source, folder, engine=LocalEngine(0))
+        again = time.perf_counter()
+        stored = StoredSet(folder)
+        assert float(stored.tensor(count - 1, "evaluation.points")[0, 0]) == np.float32((count - 1) / count)
+        rows.append(
+            {
+                "shapes": count, "ms a shape": 1e3 * (made - start) / count, "MiB more": peak - before,
+                "with manifest": peak_all - before, "s second run": again - made,
+                "s open and read": time.perf_counter() - again,
+                "manifest MB": (folder / "manifest.json").stat().st_size / 1e6,
+            }
+        )  # fmt: skip
+    return rows
+
+
+def kills(count: int, scratch: Path, seed: int = 0) -> list[dict[str, Any]]:
+    """One row: how many shapes were prepared in all, and whether the set is the same."""
+    shapes = 12 * count
+    config = ["--count", str(shapes), "--cloud", "5000", "--evaluation", "5000", "--shard-size", "8"]
+    command = [sys.executable, "-m", "pyimplicit", "prepare", "procedural", "--processes", "1", *config, "--out"]
+    quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    start = time.perf_counter()
+    subprocess.run([*command, str(scratch / "whole")], check=True, **quiet)
+    whole = time.perf_counter() - start
+    out = scratch / "killed"
+    random = np.random.default_rng(seed)
+    for turn in range(count):
+        with subprocess.Popen([*command, str(out)], **quiet) as process:
+            while process.poll() is None and not (out / "set.lock").exists():
+                time.sleep(0.01)
+            time.sleep(float(random.uniform(0.0, 2.0 * whole / count)) + 2.0 * (turn % 2))
+            process.kill()
+    subprocess.run([*command, str(out)], check=True, **quiet)
+    killed, expected = StoredSet(out), StoredSet(scratch / "whole")
+    killed.verify()
+    return [
+        {
+            "kills": count, "shapes": len(killed), "lost": len(set(expected.names()) - set(killed.names())),
+            "doubled": len(killed) - len(set(killed.names())), "same content": killed.content == expected.content,
+            "files left over": sum(1 for path in out.rglob("*") if ".tmp" in path.name or "pending/" in str(path)),
+        }
+    ]  # fmt: skip
+
+
+def main(arguments: list[str] | None = None) -> None:
+    def add(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("--shapes", type=int, default=50_000)
+        parser.add_argument("--limit-seconds", type=float, default=120.0)
+        parser.add_argument("--processes", type=int, default=2)
+        parser.add_argument("--kills", type=int, default=20)
+        parser.add_argument("--only", nargs="+", choices=("rate", "manifest", "kills"))
+
+    options = parse_arguments(__doc__, arguments, add)
+    chosen = options.only or ["rate", "manifest", "kills"]
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = Path(folder)
+        parts = {
+            "rate": lambda: rate(options.shapes, options.limit_seconds, options.processes, scratch / "rate"),
+            "manifest": lambda: manifest(options.shapes, scratch / "manifest"),
+            "kills": lambda: kills(options.kills, scratch / "kills"),
+        }
+        for name in chosen:
+            found = parts[name]()
+            print_rows(name, found)
+            rows += [{"part": name, **row} for row in found]
+    name = "prepare" if len(chosen) == len(parts) else f"prepare_{'_'.join(chosen)}"
+    print(save(name, rows, torch.device("cpu"), options.out))
+
+
+if __name__ == "__main__":
+    main()

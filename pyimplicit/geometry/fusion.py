@@ -1,0 +1,135 @@
+"""The visible hull of a mesh as a field on a grid: what depth maps from all around do not see past is solid."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pyimplicit.geometry.surface import Surface
+from pyimplicit.geometry.visibility import sphere_directions
+from pyimplicit.ops import DepthViews, count_views, draw_depth
+
+VIEWS = 100
+"""Directions to look from; the authors' number."""
+
+PIXEL = 0.75
+"""Cells. Length of a pixel of the depth maps."""
+
+OFFSET = 0.5
+"""Cells. The surface lies this far outside the faces, so that a sheet without thickness becomes one cell thick and no
+node of the grid misses it."""
+
+ENOUGH = 2
+"""A node is outside if this many views see past it. A single one may look through a crack of rounding."""
+
+COARSE = 4
+"""Cells between the nodes that are looked at first."""
+
+CLIP = 4.0
+"""Cells. Largest magnitude of the field."""
+
+
+class VisibleHull:
+    """What can be seen of a mesh from far away, all around.
+
+    Args:
+        surface: The mesh, on the CPU, its bounding box centred at the origin.
+        spacing: Edge of the grid's cells, mesh units.
+    """
+
+    def __init__(self, surface: Surface, spacing: float) -> None:
+        self.surface, self.spacing = surface, spacing
+        radius = float(surface.mesh.bounds.double().norm(dim=1).max())
+        pixel = PIXEL * spacing
+        self.views = DepthViews(_rotations(VIEWS), 2 * math.ceil(radius / pixel) + 4, pixel)
+        self.depth = draw_depth(surface.mesh.vertices, surface.mesh.faces, self.views)
+        # Each pixel takes the least depth around it: cracks narrower than that are closed, and no slanted face lets a
+        # view see into it. The authors' erosion of depth maps by 3 x 3 pixels.
+        self.eroded = _least_around(self.depth)
+
+    def outside(self, points: Tensor) -> Tensor:
+        """Whether points [N, 3] float32 can be seen, [N] bool."""
+        return count_views(points, self.eroded, self.views, ENOUGH) >= ENOUGH
+
+    def shown(self, points: Tensor) -> Tensor:
+        """Whether points [N, 3] float32 of the surface can be seen, [N] bool."""
+        return count_views(points, self.depth + self.spacing, self.views) > 0
+
+    def field(self, points: Tensor) -> Tensor:
+        """Signed distance [N] to the hull's surface near it, negative inside, mesh units."""
+        distance = self.surface.unsigned_distance(points)
+        # A distance of exactly OFFSET counts as inside.
+        return torch.where(self.outside(points), distance, -distance) - OFFSET * (1 + 1e-6) * self.spacing
+
+
+def visible_hull_field(
+    hull: VisibleHull,
+    bounds: NDArray[np.float64],  # [2, 3]
+) -> tuple[NDArray[np.float32], tuple[float, float, float]]:
+    """Sample the field of a visible hull on a grid around it; return it, and the grid's origin.
+
+    Values are exact where the surface can pass; elsewhere only their signs are.
+    """
+    spacing = hull.spacing
+    coarse_cells = np.ceil((bounds[1] - bounds[0]) / (spacing * COARSE)).astype(int) + 2  # a coarse cell of air around
+    cells = coarse_cells * COARSE
+    origin = (bounds[0] + bounds[1] - cells * spacing) / 2
+    axes = [torch.from_numpy(origin[k] + np.arange(cells[k] + 1) * spacing).float() for k in range(3)]
+    coarse = torch.cartesian_prod(*(axis[::COARSE] for axis in axes))
+    nodes = tuple(coarse_cells + 1)
+    inside = ~hull.outside(coarse).numpy().reshape(nodes)
+    distance = hull.surface.unsigned_distance(coarse).numpy().reshape(nodes)
+    # Every point of a cell is within half its diagonal of a corner.
+    near = _of_cells(distance, np.minimum) <= (COARSE * math.sqrt(3) / 2 + OFFSET) * spacing
+    wanted = _nodes_of(near | (_of_cells(inside, np.maximum) != _of_cells(inside, np.minimum)))
+    field = np.where(inside, np.float32(-CLIP * spacing), np.float32(CLIP * spacing))
+    for axis in range(3):
+        field = field.repeat(COARSE, axis).take(range(cells[axis] + 1), axis)
+    at = np.nonzero(wanted)
+    points = torch.stack([axes[k][torch.from_numpy(at[k])] for k in range(3)], dim=1)
+    field[at] = hull.field(points).clamp(-CLIP * spacing, CLIP * spacing).numpy()
+    return field, (float(origin[0]), float(origin[1]), float(origin[2]))
+
+
+def _rotations(count: int) -> Tensor:
+    """Rows: an image's axes and the direction of sight, [count, 3, 3] float32."""
+    forward = sphere_directions(count)
+    right = np.cross(forward, np.eye(3)[np.abs(forward).argmin(axis=1)])
+    right /= np.linalg.norm(right, axis=1, keepdims=True)
+    return torch.from_numpy(np.stack((right, np.cross(forward, right), forward), axis=1)).float()
+
+
+def _least_around(images: Tensor) -> Tensor:
+    """Smallest of each pixel and its eight neighbours; by minima of shifted images, faster than a pooling."""
+    for axis in (1, 2):
+        least = images.clone()
+        inner = images.narrow(axis, 1, images.shape[axis] - 1)
+        outer = images.narrow(axis, 0, images.shape[axis] - 1)
+        torch.minimum(least.narrow(axis, 0, outer.shape[axis]), inner, out=least.narrow(axis, 0, outer.shape[axis]))
+        torch.minimum(least.narrow(axis, 1, inner.shape[axis]), outer, out=least.narrow(axis, 1, inner.shape[axis]))
+        images = least
+    return images
+
+
+def _of_cells(nodes: NDArray[Any], combine: np.ufunc) -> NDArray[Any]:
+    """Combine the values of each cell's eight corners."""
+    for axis in range(3):
+        values = np.moveaxis(nodes, axis, 0)
+        nodes = np.moveaxis(combine(values[:-1], values[1:]), 0, axis)
+    return nodes
+
+
+def _nodes_of(cells: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Nodes of the fine grid that lie in or on the chosen coarse cells."""
+    for axis in range(3):
+        chosen = np.moveaxis(cells, axis, 0).repeat(COARSE, 0)
+        nodes = np.zeros((chosen.shape[0] + 1, *chosen.shape[1:]), dtype=bool)
+        nodes[:-1] = chosen
+        nodes[1:] |= chosen
+        cells = np.moveaxis(nodes, 0, axis)
+    return cells
