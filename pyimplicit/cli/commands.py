@@ -127,7 +127,9 @@ def train(arguments: Namespace) -> int:
     with _bar("preparing shapes") as progress:
         shapes = training_shapes(arguments, progress)
     with _bar("training") as progress:
-        result = train_network(config, shapes, out, progress=lambda step, steps, loss: progress(step, steps))
+        result = train_network(
+            config, shapes, out, progress=lambda step, steps, loss: progress(step, steps), log_dir=arguments.log_dir
+        )
     print(f"{out}: {result.steps} steps in {result.seconds:.0f} s, last loss {result.losses[-1]:.4g}")
     return 0
 

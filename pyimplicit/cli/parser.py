@@ -153,6 +153,7 @@ def _train(commands: Any) -> None:
     train.add_argument("--shapes", type=int, default=16, help="number of training shapes")
     train.add_argument("--data-seed", type=int, default=0, help="seed of the shapes")
     train.add_argument("--data-root", help="folder of the prepared shapes; OUT/data by default")
+    train.add_argument("--log-dir", help="folder of TensorBoard curves")
     train.add_argument("--out", required=True, help="folder of the run")
 
 

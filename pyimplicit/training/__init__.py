@@ -6,9 +6,10 @@ from pyimplicit.training.curriculum import Curriculum
 from pyimplicit.training.files import FileReconstruction, is_cloud_file, reconstruct_file
 from pyimplicit.training.inference import Reconstruction, observe_cloud, observe_points, reconstruct, reconstruct_shapes
 from pyimplicit.training.latent import CodeSearch, infer_codes
-from pyimplicit.training.loop import TrainResult, field_kind, load_trained, train
+from pyimplicit.training.loop import TrainResult, load_trained, train
 from pyimplicit.training.presets import preset, search_preset
 from pyimplicit.training.recipes import Recipe, recipe
+from pyimplicit.training.run import field_kind
 
 __all__ = [
     "PAPER_DEFAULTS",

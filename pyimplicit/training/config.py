@@ -198,9 +198,7 @@ class TrainConfig:
         if not isinstance(self.compile, bool):
             raise ConfigError(f"compile: expected true or false, got {self.compile!r}")
         if self.compile and self.curriculum and self.network in CURRICULUM_NETWORKS:
-            raise ConfigError(
-                f"compile: {self.network} changes its depth in its curriculum, and would be compiled anew at every epoch"
-            )
+            raise ConfigError(f"compile: expected false, as {self.network} changes its depth in its curriculum")
         if self.mask_distance is not None:
             _check_number("mask_distance", self.mask_distance, zero_allowed=False)
             if self.network in AUTO_DECODERS:

@@ -125,7 +125,9 @@ def train(
                 if log is None or scalars is None:
                     continue
                 log.write(_loss_line(step, losses[-1]))
-                scalars(step + 1, loss=losses[-1], learning_rate=config.learning_rate * learning_rate_factor(config, step))
+                scalars(
+                    step + 1, loss=losses[-1], learning_rate=config.learning_rate * learning_rate_factor(config, step)
+                )
                 if (step + 1) % config.save_every == 0 or step + 1 == config.steps:
                     log.flush()
                     seconds = time.perf_counter() - started
@@ -187,7 +189,9 @@ def _check_together(team: Team, steps: int, folder: Path) -> None:
     mean = torch.tensor([float(steps)], dtype=torch.float64, device=team.device)
     team.average_([mean])
     if float(mean) != steps:
-        raise CheckpointError(f"{folder}: not all processes found the same checkpoint there; it must be a common folder")
+        raise CheckpointError(
+            f"{folder}: not all processes found the same checkpoint there; it must be a common folder"
+        )
 
 
 def _loss_line(step: int, loss: float) -> str:

@@ -20,7 +20,6 @@ from pyimplicit.training.masking import predict_near
 from pyimplicit.training.seeds import derive_seed
 from pyimplicit.training.team import Team
 
-
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 # What a gradient scaler changes as it goes; the rest of its state is torch's defaults.
 _SCALER = ("scale", "_growth_tracker")

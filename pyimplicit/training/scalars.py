@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from pyimplicit.errors import ConfigError
 
@@ -26,16 +28,16 @@ def open_scalars(log_dir: str | os.PathLike[str] | None, done: int = 0) -> Itera
         yield lambda step, **values: None
         return
     try:
-        from torch.utils.tensorboard import SummaryWriter
+        tensorboard: Any = importlib.import_module("torch.utils.tensorboard")
     except ImportError as error:
         raise ConfigError("log_dir: needs TensorBoard; install pyimplicit[tensorboard]") from error
-    writer = SummaryWriter(os.fspath(log_dir), purge_step=done + 1 if done else None)  # type: ignore[no-untyped-call]
+    writer = tensorboard.SummaryWriter(os.fspath(log_dir), purge_step=done + 1 if done else None)
 
     def scalars(step: int, **values: float) -> None:
         for name, value in values.items():
-            writer.add_scalar(name, value, step)  # type: ignore[no-untyped-call]
+            writer.add_scalar(name, value, step)
 
     try:
         yield scalars
     finally:
-        writer.close()  # type: ignore[no-untyped-call]
+        writer.close()

@@ -23,6 +23,7 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -88,7 +89,7 @@ class Team:
         kept = list(tensors)
         if not kept:
             return
-        message = torch.cat([tensor.detach().reshape(-1) for tensor in kept])
+        message: Any = torch.cat([tensor.detach().reshape(-1) for tensor in kept])
         dist.all_reduce(message)
         message /= self.size
         for tensor, part in zip(kept, message.split([tensor.numel() for tensor in kept]), strict=True):
@@ -112,7 +113,7 @@ class Team:
         if self.size == 1:
             return
         assert table.grad is not None
-        own, rows = table.grad.coalesce(), rows.unique()
+        own, rows = table.grad.coalesce(), torch.unique(rows)
         values = own.values().new_zeros(len(rows), table.shape[1])
         values[torch.searchsorted(rows, own.indices()[0])] = own.values()
         self.average_([values])
@@ -137,7 +138,8 @@ def joined(device: str) -> Iterator[Team]:
     own = torch.device(device)
     if own.type == "cuda":
         local = int(os.environ.get("LOCAL_RANK", "0"))
-        if own.index is not None or local >= torch.cuda.device_count():
+        index: int | None = own.index  # None for plain "cuda", whatever its stub says
+        if index is not None or local >= torch.cuda.device_count():
             raise ConfigError(
                 f"device: expected cuda and a GPU for each process of this machine, got {device!r} and "
                 f"{torch.cuda.device_count()} GPUs"
