@@ -267,6 +267,28 @@ def implicit_function(name: str, tau: float | None = None) -> ImplicitFunction:
     return Occ() if name == "occ" else SDF()
 
 
+def far_values(kind: ImplicitFunction, distance: float, level: float | None = None) -> tuple[float, float]:
+    """Return what stands in for points surely farther from the surface than `distance`: outside, and inside.
+
+    Distances take the distance itself with their sign, unsigned ones the same on both sides; occupancy a logit one away
+    from the level.
+
+    Args:
+        kind: The implicit function.
+        distance: Radius of a distance mask, mesh units.
+        level: The value on the surface; None takes the kind's.
+
+    Example:
+        >>> far_values(SDF(), 0.1), far_values(UDF(), 0.1), far_values(Occ(), 0.1)
+        ((0.1, -0.1), (0.1, 0.1), (-1.0, 1.0))
+    """
+    at = kind.level if level is None else level
+    if kind.name == "udf":
+        return distance, distance
+    step = 1.0 if kind.name == "occ" else distance
+    return (at - step, at + step) if kind.inside_is_positive else (at + step, at - step)
+
+
 @dataclass(frozen=True, eq=False)
 class Field:
     """A function of space with its meaning: values at points, the level of the surface, and where it is defined.

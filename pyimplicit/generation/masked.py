@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from pyimplicit.fields import Field
+from pyimplicit.fields import Field, far_values
 from pyimplicit.generation.grid import Grid
 from pyimplicit.sampling import DistanceMask
 
@@ -42,7 +42,7 @@ def masked_values(grid: Grid, mask: DistanceMask) -> tuple[NDArray[np.float32], 
     if field.kind.name == "udf":
         values[~near] = mask.distance
         return values, ""
-    outside, inside = _stand_ins(field, mask.distance)
+    outside, inside = far_values(field.kind, mask.distance, field.level)
     regions, number = ndimage.label(~near)
     border = np.zeros(number + 1, dtype=bool)
     for axis in range(3):
@@ -62,14 +62,6 @@ def masked_values(grid: Grid, mask: DistanceMask) -> tuple[NDArray[np.float32], 
             "all: the field at their rim lies on the other side of the surface"
         )
     return values, note
-
-
-def _stand_ins(field: Field, distance: float) -> tuple[float, float]:
-    """Values of nodes surely outside and surely inside."""
-    step = 1.0 if field.kind.name == "occ" else distance
-    if field.inside_is_positive:
-        return field.level - step, field.level + step
-    return field.level + step, field.level - step
 
 
 def _votes(

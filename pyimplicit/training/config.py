@@ -33,6 +33,9 @@ PAPER_DEFAULTS = {
 #: Networks trained with the curriculum, unless `TrainConfig.curriculum` says otherwise.
 CURRICULUM_NETWORKS = ("curriculum_deepsdf",)
 
+#: Networks without an input cloud.
+AUTO_DECODERS = ("deepsdf", "curriculum_deepsdf")
+
 FIELDS = ("occ", "sdf", "tsdf", "udf")
 SCHEDULES = ("constant", "step", "cosine")
 REDUCTIONS = ("mean", "sum")
@@ -76,6 +79,9 @@ class TrainConfig:
     # Query points drawn per shape before training; each step takes its points from them with replacement.
     # 0 draws new points from the surface at every step instead.
     pool_size: int = 16_384
+    # Distance from the input cloud, in mesh units, beyond which points skip the network and take a set value (the
+    # paper: 0.1, with udf); None is no mask. Encoder networks only: an auto-decoder has no input cloud.
+    mask_distance: float | None = None
     # Points of the input cloud an encoder network sees (ONet: 300, ConvONet: 3,000).
     cloud_size: int = 300
     # Surface points drawn per shape before training; each step takes its input cloud from them with replacement.
@@ -172,6 +178,10 @@ class TrainConfig:
             raise ConfigError(
                 f"curriculum: {self.network} has none of its own, and the loss has one for sdf and tsdf only"
             )
+        if self.mask_distance is not None:
+            _check_number("mask_distance", self.mask_distance, zero_allowed=False)
+            if self.network in AUTO_DECODERS:
+                raise ConfigError(f"mask_distance: expected None, as {self.network} has no input cloud to mask by")
         if self.tau is not None:
             _check_number("tau", self.tau, zero_allowed=False)
             if self.field not in ("tsdf", "udf"):

@@ -14,7 +14,7 @@ from pyimplicit.fields import ImplicitFunction, network_field
 from pyimplicit.generation import extract_mesh
 from pyimplicit.geometry import Mesh, Surface
 from pyimplicit.networks import Network
-from pyimplicit.sampling import sample_queries
+from pyimplicit.sampling import DistanceMask, sample_queries
 from pyimplicit.training.latent import CodeSearch, infer_codes
 from pyimplicit.training.loop import TrainResult
 from pyimplicit.training.seeds import derive_seed
@@ -36,6 +36,7 @@ def reconstruct(
     cloud: Tensor | None = None,  # [N, 3]
     code: Tensor | None = None,  # [C]
     resolution: int = 128,
+    mask_distance: float | None = None,
 ) -> Mesh:
     """Extract the surface that a trained network gives one shape.
 
@@ -45,6 +46,7 @@ def reconstruct(
         cloud: Input cloud for an encoder network, [N, 3] float32 on the network's device.
         code: Code for an auto-decoder, [C] float32 on the network's device.
         resolution: Cells per axis of the extraction grid over the bounding cube.
+        mask_distance: Distance from the cloud, in mesh units, beyond which the network is not asked; None is no mask.
 
     Raises:
         ValueError: Not exactly the one of `cloud` and `code` that the network needs.
@@ -58,7 +60,8 @@ def reconstruct(
     try:
         with torch.no_grad():
             latent = network.encode(given[None]) if network.kind == "encoder" else given[None]
-        return extract_mesh(network_field(network, latent, kind), resolution=resolution)
+        mask = None if mask_distance is None or cloud is None else DistanceMask.from_cloud(cloud, mask_distance)
+        return extract_mesh(network_field(network, latent, kind), resolution=resolution, mask=mask)
     finally:
         network.train(training)
 
@@ -74,7 +77,8 @@ def reconstruct_shapes(
 ) -> list[Reconstruction]:
     """Reconstruct unseen shapes from what the protocol shows of them.
 
-    An encoder network sees a cloud of `config.cloud_size` surface points. For an auto-decoder a code is searched with
+    An encoder network sees a cloud of `config.cloud_size` surface points, whose distance mask keeps it from far points
+    if it was trained so. For an auto-decoder a code is searched with
     `search_points` points drawn by the strategy of its training, with their exact signed distances.
 
     Args:
@@ -121,8 +125,10 @@ def _attempt(
     trained: TrainResult, name: str, cloud: Tensor | None, code: Tensor | None, resolution: int
 ) -> Reconstruction:
     try:
-        return Reconstruction(
-            name, reconstruct(trained.network, trained.kind, cloud=cloud, code=code, resolution=resolution)
-        )
+        mesh = reconstruct(
+            trained.network, trained.kind, cloud=cloud, code=code, resolution=resolution,
+            mask_distance=trained.config.mask_distance,
+        )  # fmt: skip
+        return Reconstruction(name, mesh)
     except ExtractionError as error:
         return Reconstruction(name, None, str(error))

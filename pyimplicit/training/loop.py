@@ -36,6 +36,7 @@ from pyimplicit.training.examples import (
     draw_batch,
 )
 from pyimplicit.training.latent import code_penalty
+from pyimplicit.training.masking import predict_near
 from pyimplicit.training.seeds import derive_seed
 
 #: Names of the other files in a run's directory.
@@ -196,7 +197,12 @@ class _Run:
         if config.curriculum and isinstance(self.network, networks.CurriculumDeepSDF):
             self.network.epoch = Curriculum(epochs=config.curriculum_epochs).epoch(step, config.steps)
         condition = batch.clouds if self.codes is None else self.codes(batch.shapes)
-        prediction = self.network(batch.points, condition)
+        if config.mask_distance is None:
+            prediction = self.network(batch.points, condition)
+        else:
+            prediction = predict_near(
+                self.network, batch.points, batch.clouds, batch.signed_distance, kind, config.mask_distance
+            )
         target = kind.target(batch.signed_distance)
         loss = kind.loss(prediction, target, reduction=config.loss_reduction)
         if self.codes is not None:

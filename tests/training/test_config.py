@@ -37,6 +37,7 @@ BAD = [
     ("code_regularization", -1e-4),
     ("code_warmup_epochs", 0),
     ("code_std", 0.0),
+    ("mask_distance", 0.0),
     ("code_penalty", "cube"),
     ("cloud_noise", -0.1),
     ("fresh_clouds", "no"),
@@ -105,9 +106,9 @@ def test_json_gives_the_same_config_back() -> None:
 
 
 def test_the_digest_changes_with_everything_that_determines_the_result() -> None:
-    config = TrainConfig("deepsdf", field="tsdf")
+    config = TrainConfig("onet", field="tsdf")
     changes = {
-        "network": "onet",
+        "network": "convonet",
         "variant": "other",
         "network_config": {"code_size": 3},
         "field": "sdf",
