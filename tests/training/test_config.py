@@ -113,6 +113,7 @@ def test_the_digest_changes_with_everything_that_determines_the_result() -> None
         "network_config": {"code_size": 3},
         "field": "sdf",
         "tau": 0.2,
+        "mask_distance": 0.1,
         "strategy": "uniform",
         "schedule": "cosine",
         "loss_reduction": "sum",
