@@ -103,6 +103,7 @@ def main(arguments: list[str] | None = None) -> None:
     torch.manual_seed(0)
     rows = hole_rows(options.cells)
     print_rows("regions beyond the mask", rows)
+    save("masked_generation", rows, torch.device("cpu"), options.out)
     if not options.holes_only:
         rows.append(speed_row(options.hidden))
         print_rows("unsigned distances", rows[-1:])
