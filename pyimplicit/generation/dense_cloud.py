@@ -33,6 +33,7 @@ def extract_dense_cloud(
     *,
     seed: int = 0,
     steps: int = STEPS,
+    samples: int = SAMPLES,
     step_scale: float = 1.0,
     mask: DistanceMask | None = None,
     max_points: int = 262_144,
@@ -48,6 +49,7 @@ def extract_dense_cloud(
         count: Points of the cloud, at least 1.
         seed: The same seed gives the same cloud.
         steps: Moves in a round, at least 1.
+        samples: Points that move together in a round, at least 1.
         step_scale: Part of the distance that a move goes. 1 arrives at once where the field is exact; the authors' code
             goes half the way (0.5), because it takes distances for half as long as they are.
         mask: Of the input shape: points beyond it neither start nor stay.
@@ -75,13 +77,14 @@ def extract_dense_cloud(
         raise TypeError(f"field: expected a Field, got {type(field).__name__}")
     check_count("count", count)
     check_count("steps", steps)
+    check_count("samples", samples)
     check_positive("step_scale", step_scale)
     check_count("max_points", max_points)
     if mask is not None and not isinstance(mask, DistanceMask):
         raise TypeError(f"mask: expected a DistanceMask, got {type(mask).__name__}")
     low, high = (torch.tensor(corner, device=field.device) for corner in field.bounds)
     stream = RandomStream(seed)
-    unit = ops.uniform(SAMPLES, stream, -REACH / 2, REACH / 2, device=field.device)
+    unit = ops.uniform(samples, stream, -REACH / 2, REACH / 2, device=field.device)
     points = (low + high) / 2 + unit * (high - low)
     kept: list[Tensor] = []
     have, idle, number = 0, 0, 0
@@ -108,8 +111,8 @@ def extract_dense_cloud(
             )
         number += 1
         step = RandomStream(seed, step=number)
-        place = ops.uniform(SAMPLES, step, dtype=torch.float64, device=field.device)[:, 0] * len(seeds)
-        noise = ops.normal(SAMPLES, step.for_purpose(1), device=field.device)
+        place = ops.uniform(samples, step, dtype=torch.float64, device=field.device)[:, 0] * len(seeds)
+        noise = ops.normal(samples, step.for_purpose(1), device=field.device)
         points = seeds[place.long()] + NOISE * noise
     return torch.cat(kept)[:count]
 

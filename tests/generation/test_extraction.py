@@ -101,7 +101,7 @@ def test_values_exactly_at_the_level():
 
 def test_random_smooth_fields_are_closed():
     generator = torch.Generator().manual_seed(0)
-    for trial in range(24):
+    for trial in range(1000):
         frequency = torch.randn(3, 8, generator=generator) * 12
         phase, weight = torch.rand(2, 8, generator=generator) * 6
         step = 0.5 if trial % 2 else 0.0  # every second one in steps, with many values exactly at the level
@@ -110,7 +110,7 @@ def test_random_smooth_fields_are_closed():
             values = (points @ frequency + phase).sin() @ weight
             return (values / step).round() * step if step else values
 
-        mesh = extract_mesh(Field(wave, SDF() if trial % 3 else Occ()), resolution=16)
+        mesh = extract_mesh(Field(wave, SDF() if trial % 3 else Occ()), resolution=16 if trial < 24 else 7)
         check_closed(mesh)
 
 

@@ -114,7 +114,7 @@ def test_the_digest_changes_with_everything_that_determines_the_result() -> None
         "field": "sdf",
         "tau": 0.2,
         "mask_distance": 0.1,
-        "strategy": "uniform",
+        "strategy": "near_surface",
         "schedule": "cosine",
         "loss_reduction": "sum",
         "code_std": 0.2,
