@@ -134,6 +134,25 @@ def train(arguments: Namespace) -> int:
     return 0
 
 
+def profile(arguments: Namespace) -> int:
+    """Measure what dense query points cost."""
+    from pyimplicit.cli.preparing import training_shapes
+    from pyimplicit.study.profile import profile_training
+
+    config = _train_config(arguments)
+    out = Path(arguments.out)
+    with _bar("preparing shapes") as progress:
+        shapes = training_shapes(arguments, progress)
+    with _bar("measuring") as progress:
+        profile_training(
+            config, shapes, arguments.densities, out, steps=arguments.measured, warm_up=arguments.warm_up,
+            progress=progress,
+        )  # fmt: skip
+    print((out / "table.md").read_text(encoding="utf-8"))
+    print(f"{out}: profile.json, table.md, cost.png and a trace of each density")
+    return 0
+
+
 def reconstruct(arguments: Namespace) -> int:
     """Reconstruct surfaces with a trained network."""
     from pyimplicit.cli.surfaces import reconstruct as run

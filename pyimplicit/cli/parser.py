@@ -51,6 +51,7 @@ def build_parser() -> Parser:
     _prepare(commands)
     _sample(commands)
     _train(commands)
+    _profile(commands)
     _reconstruct(commands)
     _evaluate(commands)
     _study(commands)
@@ -139,22 +140,37 @@ def _sample(commands: Any) -> None:
 
 def _train(commands: Any) -> None:
     train = _add(commands, "train", "train", "Train a network, or go on with a run that was interrupted.")
-    train.add_argument("--config", help="YAML or JSON file of training settings")
-    train.add_argument("--network", help="onet, convonet, ifnet, airnet, deepsdf, curriculum_deepsdf or ndf")
-    train.add_argument("--variant", help="variant of the network")
-    train.add_argument("--field", help="occ, sdf, tsdf or udf; what the network was published with by default")
-    train.add_argument("--strategy", help=f"{STRATEGY_HELP}; what the network was published with by default")
-    train.add_argument("--scale", default="tiny", help=f"preset of everything else: {PRESETS}")
-    train.add_argument("--steps", type=int, help="optimiser steps")
-    train.add_argument("--seed", type=int, help="seed of the run")
-    train.add_argument("--device", help="cpu or cuda")
-    train.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="further training settings")
-    train.add_argument("--data", default="procedural", help=SOURCE_HELP)
-    train.add_argument("--shapes", type=int, default=16, help="number of training shapes")
-    train.add_argument("--data-seed", type=int, default=0, help="seed of the shapes")
-    train.add_argument("--data-root", help="folder of the prepared shapes; OUT/data by default")
+    _training_settings(train)
     train.add_argument("--log-dir", help="folder of TensorBoard curves")
     train.add_argument("--out", required=True, help="folder of the run")
+
+
+def _profile(commands: Any) -> None:
+    profile = _add(commands, "profile", "profile", "Measure what a training step costs at several numbers of points.")
+    _training_settings(profile)
+    profile.add_argument(
+        "--densities", type=int, nargs="+", default=[2_000, 20_000], metavar="COUNT", help="query points per shape"
+    )
+    profile.add_argument("--measured", type=int, default=20, help="steps that are measured")
+    profile.add_argument("--warm-up", type=int, default=3, help="steps before these")
+    profile.add_argument("--out", required=True, help="folder of the results")
+
+
+def _training_settings(command: Parser) -> None:
+    command.add_argument("--config", help="YAML or JSON file of training settings")
+    command.add_argument("--network", help="onet, convonet, ifnet, airnet, deepsdf, curriculum_deepsdf or ndf")
+    command.add_argument("--variant", help="variant of the network")
+    command.add_argument("--field", help="occ, sdf, tsdf or udf; what the network was published with by default")
+    command.add_argument("--strategy", help=f"{STRATEGY_HELP}; what the network was published with by default")
+    command.add_argument("--scale", default="tiny", help=f"preset of everything else: {PRESETS}")
+    command.add_argument("--steps", type=int, help="optimiser steps")
+    command.add_argument("--seed", type=int, help="seed of the run")
+    command.add_argument("--device", help="cpu or cuda")
+    command.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="further training settings")
+    command.add_argument("--data", default="procedural", help=SOURCE_HELP)
+    command.add_argument("--shapes", type=int, default=16, help="number of training shapes")
+    command.add_argument("--data-seed", type=int, default=0, help="seed of the shapes")
+    command.add_argument("--data-root", help="folder of the prepared shapes; OUT/data by default")
 
 
 def _reconstruct(commands: Any) -> None:
