@@ -87,8 +87,16 @@ class Network(nn.Module):
         points: Tensor,  # [B, T, 3]
         condition: Tensor,  # [B, N, 3] clouds for an encoder network, [B, code_size] codes for an auto-decoder
     ) -> Tensor:  # [B, T]
-        """Encode `condition` if there is an encoder, then decode; the one call that wrappers such as DDP need."""
-        return self.decode(points, self.encode(condition) if self.kind == "encoder" else condition)
+        """Encode `condition` if there is an encoder, then decode; the one call that wrappers such as DDP need.
+
+        Under autocast codes pass between both in the network's dtype.
+        """
+        if self.kind == "auto_decoder":
+            return self.decode(points, condition)
+        code = self.encode(condition)
+        if isinstance(code, dict):
+            return self.decode(points, {name: part.to(self.dtype) for name, part in code.items()})
+        return self.decode(points, code.to(self.dtype))
 
     def own_key(self, author_key: str) -> str:
         """Return this network's name of a parameter or buffer that the authors' state_dict calls `author_key`."""

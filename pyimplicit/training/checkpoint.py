@@ -25,7 +25,9 @@ from pyimplicit.errors import CheckpointError, ConfigError
 from pyimplicit.training.config import TrainConfig
 
 FORMAT = "pyimplicit-training"
-VERSION = 1
+VERSION = 2
+# Files of version 1, from one process and without gradient scaling, are read as well.
+_READABLE = (1, VERSION)
 #: Name of the checkpoint in a run's directory.
 CHECKPOINT_FILE = "checkpoint.safetensors"
 
@@ -47,6 +49,7 @@ class Checkpoint:
     codes: Mapping[str, Tensor]  # empty for encoder networks
     optimizer: Mapping[str, Tensor]
     losses: Tensor  # [step] float64
+    processes: int = 1  # that shared each step
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: str | os.PathLike[str]) -> None:
@@ -71,6 +74,7 @@ def save_checkpoint(checkpoint: Checkpoint, path: str | os.PathLike[str]) -> Non
         "names": checkpoint.names,
         "step": checkpoint.step,
         "seconds": checkpoint.seconds,
+        "processes": checkpoint.processes,
     }
     header = {"version": VERSION, "run": run, "checksum": _checksum(run, tensors)}
     try:
@@ -106,8 +110,8 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         version, run, checksum = header["version"], header["run"], header["checksum"]
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{file}: not a checkpoint of training, its header says nothing of one") from error
-    if version != VERSION:
-        raise CheckpointError(f"{file}: expected version {VERSION}, got {version!r}")
+    if version not in _READABLE:
+        raise CheckpointError(f"{file}: expected version {VERSION} or an earlier one, got {version!r}")
     if checksum != _checksum(run, tensors):
         raise CheckpointError(f"{file}: corrupt, its checksum does not match its content")
     return _assemble(file, run, tensors)
@@ -133,6 +137,7 @@ def _assemble(file: Path, run: dict[str, Any], tensors: Mapping[str, Tensor]) ->
         codes=sections["codes"],
         optimizer=sections["optimizer"],
         losses=sections["progress"]["losses"],
+        processes=run.get("processes", 1),
     )
 
 

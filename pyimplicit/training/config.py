@@ -37,10 +37,15 @@ FIELDS = ("occ", "sdf", "tsdf", "udf")
 SCHEDULES = ("constant", "step", "cosine")
 REDUCTIONS = ("mean", "sum")
 CODE_PENALTIES = ("norm", "square")
+PRECISIONS = ("float32", "bfloat16", "float16")
 
 #: Fields that say how a run is carried out, not what it computes; `TrainConfig.digest` leaves them out. Bitwise equal
 #: losses are promised for one device and one number of threads only.
-_EXECUTION = ("save_every", "threads", "device")
+EXECUTION = ("save_every", "threads", "device")
+
+#: Fields that came later, with the values under which they change nothing. With these they stay out of the digest, so
+#: that a run has one digest whatever the version.
+_NEUTRAL = {"accumulation": 1, "precision": "float32", "compile": False}
 
 
 @dataclass(frozen=True)
@@ -86,6 +91,15 @@ class TrainConfig:
     cloud_noise: float = 0.0
     # Shapes per step.
     batch_size: int = 16
+    # Parts into which the shapes of a step are split, one in memory at a time (DeepSDF's batch_split). The step is that
+    # of the whole batch up to rounding, but for other dropout masks and for batch normalisation, whose statistics are
+    # those of a part.
+    accumulation: int = 1
+    # Of the network's matrix products and convolutions: float32, or bfloat16 or float16 with parameters, codes, loss,
+    # kernels and moments in float32 (autocast). Gradients of float16 are scaled against underflow.
+    precision: str = "float32"
+    # Whether torch compiles the network: less time a step after a first one of up to minutes. Rounding differs.
+    compile: bool = False
     # Optimiser steps.
     steps: int = 10_000
     # Adam learning rate of the network.
@@ -144,9 +158,10 @@ class TrainConfig:
         _check_name("code_penalty", self.code_penalty, CODE_PENALTIES)
         _check_name("schedule", self.schedule, SCHEDULES)
         _check_name("loss_reduction", self.loss_reduction, REDUCTIONS)
+        _check_name("precision", self.precision, PRECISIONS)
         for name in (
             *("points_per_step", "cloud_size", "cloud_pool", "batch_size", "steps", "schedule_interval"),
-            *("code_warmup_epochs", "curriculum_epochs", "save_every"),
+            *("code_warmup_epochs", "curriculum_epochs", "save_every", "accumulation"),
         ):
             _check_whole(name, getattr(self, name), minimum=1)
         _check_whole("pool_size", self.pool_size, minimum=0)
@@ -171,6 +186,14 @@ class TrainConfig:
         if self.curriculum and self.network not in CURRICULUM_NETWORKS and self.field not in ("sdf", "tsdf"):
             raise ConfigError(
                 f"curriculum: {self.network} has none of its own, and the loss has one for sdf and tsdf only"
+            )
+        if self.accumulation > self.batch_size:
+            raise ConfigError(f"accumulation: expected at most batch_size = {self.batch_size}, got {self.accumulation}")
+        if not isinstance(self.compile, bool):
+            raise ConfigError(f"compile: expected true or false, got {self.compile!r}")
+        if self.compile and self.curriculum and self.network in CURRICULUM_NETWORKS:
+            raise ConfigError(
+                f"compile: {self.network} changes its depth in its curriculum, and would be compiled anew at every epoch"
             )
         if self.tau is not None:
             _check_number("tau", self.tau, zero_allowed=False)
@@ -208,7 +231,8 @@ class TrainConfig:
             >>> config.digest() == TrainConfig(network="onet", strategy="UNI", save_every=7).digest()
             True
         """
-        values = {name: value for name, value in self.to_dict().items() if name not in _EXECUTION}
+        values = {name: value for name, value in self.to_dict().items() if name not in EXECUTION}
+        values = {name: value for name, value in values.items() if _NEUTRAL.get(name, ...) != value}
         text = json.dumps(values, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -48,6 +48,11 @@ class Batch:
         """Return the batch on `device`."""
         return Batch(*(part.to(device) for part in (self.shapes, self.points, self.signed_distance, self.clouds)))
 
+    def split(self, parts: int) -> list[Batch]:
+        """Return the batch cut into `parts`, whose numbers of shapes differ by one at most."""
+        columns = (self.shapes, self.points, self.signed_distance, self.clouds)
+        return [Batch(*part) for part in zip(*(column.tensor_split(parts) for column in columns), strict=True)]
+
 
 def build_training_set(config: TrainConfig, shapes: Sequence[Shape], clouds: bool = True) -> TrainingSet:
     """Draw the pools of every shape.
@@ -88,28 +93,31 @@ def build_training_set(config: TrainConfig, shapes: Sequence[Shape], clouds: boo
     )
 
 
-def draw_batch(data: TrainingSet, config: TrainConfig, step: int) -> Batch:
-    """Return the batch of `step`: a function of `config.seed`, `step` and the training set alone.
+def draw_batch(data: TrainingSet, config: TrainConfig, step: int, share: slice = slice(None)) -> Batch:
+    """Return the batch of `step`, or a share of it: a function of `config.seed`, `step` and the training set alone.
 
     Shapes come in epochs, each a permutation of all shapes; a batch may straddle two of them, so batches are always
-    full. Query points and cloud points are drawn from the pools uniformly with replacement.
+    full. Query points and cloud points are drawn from the pools uniformly with replacement. The shares of several
+    processes, put together, are the batch of one.
     """
-    shapes = batch_shapes(len(data), config.batch_size, step, config.seed)
+    whole = batch_shapes(len(data), config.batch_size, step, config.seed)
+    shapes = whole[share]
     random = generator(config.seed, "batch", step)
     if data.surfaces is not None:
-        points, signed_distance = _draw_anew(data.surfaces, config, shapes, step)
+        points, signed_distance = _draw_anew(data.surfaces, config, whole, step, share)
     else:
-        chosen = _choose(shapes, data.points.shape[1], config.points_per_step, random)
+        chosen = _choose(whole, data.points.shape[1], config.points_per_step, random)[share]
         points = data.points.reshape(-1, 3)[chosen]
         signed_distance = data.signed_distance.reshape(-1)[chosen]
     pool = data.clouds.shape[1]
     if pool:
         if config.fresh_clouds:
-            clouds = data.clouds.reshape(-1, 3)[_choose(shapes, pool, config.cloud_size, random)]
+            clouds = data.clouds.reshape(-1, 3)[_choose(whole, pool, config.cloud_size, random)[share]]
         else:
             clouds = data.clouds[shapes, : config.cloud_size]
         if config.cloud_noise:
-            clouds = clouds + config.cloud_noise * torch.randn(clouds.shape, generator=random)
+            noise = torch.randn(len(whole), *clouds.shape[1:], generator=random)
+            clouds = clouds + config.cloud_noise * noise[share]
     else:
         clouds = torch.empty(len(shapes), 0, 3)
     return Batch(shapes, points, signed_distance, clouds)
@@ -167,8 +175,10 @@ def _choose(shapes: Tensor, pool: int, count: int, random: torch.Generator) -> T
     return torch.randint(pool, (len(shapes), count), generator=random) + shapes[:, None] * pool
 
 
-def _draw_anew(surfaces: SurfaceBatch, config: TrainConfig, shapes: Tensor, step: int) -> tuple[Tensor, Tensor]:
-    """Draw the query points of a batch from the surfaces: points [B, T, 3], signed distances [B, T].
+def _draw_anew(
+    surfaces: SurfaceBatch, config: TrainConfig, shapes: Tensor, step: int, share: slice
+) -> tuple[Tensor, Tensor]:
+    """Draw the query points of a share of a batch from the surfaces: points [B, T, 3], signed distances [B, T].
 
     They are keyed by the shape and by how often it has been seen before, which its epoch counts: no shape meets the
     same points twice, whatever the batch size.
@@ -176,6 +186,6 @@ def _draw_anew(surfaces: SurfaceBatch, config: TrainConfig, shapes: Tensor, step
     epochs = (step * len(shapes) + torch.arange(len(shapes))) // len(surfaces)
     queries = sample_query_batch(
         surfaces, config.strategy, config.points_per_step, derive_seed(config.seed, "queries"),
-        shapes=shapes.to(surfaces.device), keys=torch.stack((shapes, epochs), dim=1),
+        shapes=shapes[share].to(surfaces.device), keys=torch.stack((shapes, epochs), dim=1)[share],
     )  # fmt: skip
     return queries.points, queries.signed_distance

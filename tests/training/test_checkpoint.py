@@ -11,6 +11,7 @@ from safetensors.torch import load, save
 
 from pyimplicit.errors import CheckpointError
 from pyimplicit.training import Checkpoint, load_checkpoint, save_checkpoint
+from pyimplicit.training.checkpoint import _checksum
 from tests.training.shapes import tiny_config
 
 
@@ -81,7 +82,7 @@ DAMAGES = [
     ("text", lambda content: b"not a checkpoint at all", "truncated or not"),
     ("a network's file", lambda content: save({"weight": torch.zeros(2)}, {"format": "pt"}), "not a checkpoint"),
     ("no metadata", lambda content: save({"weight": torch.zeros(2)}), "not a checkpoint"),
-    ("newer version", change_header(version=999), "expected version 1, got 999"),
+    ("newer version", change_header(version=999), "expected version 2 or an earlier one, got 999"),
 ]
 
 
@@ -92,6 +93,22 @@ def test_damage_is_refused(tmp_path: Path, damage: Callable[[bytes], bytes], mes
     file.write_bytes(damage(file.read_bytes()))
     with pytest.raises(CheckpointError, match=message):
         load_checkpoint(file)
+
+
+def test_files_of_version_1_are_read(tmp_path: Path) -> None:
+    file = tmp_path / "checkpoint.safetensors"
+    save_checkpoint(example(), file)
+    content = file.read_bytes()
+    size = int.from_bytes(content[:8], "little")
+    ((_, header),) = json.loads(content[8 : 8 + size])["__metadata__"].items()
+    run, tensors = json.loads(header)["run"], load(content)
+    del run["processes"]
+    for name in ("accumulation", "precision", "compile"):
+        del run["config"][name]
+    file.write_bytes(change_header(version=1, run=run, checksum=_checksum(run, tensors))(content))
+    loaded = load_checkpoint(file)
+    assert loaded.processes == 1
+    assert loaded.config == example().config
 
 
 def test_every_cut_is_refused(tmp_path: Path) -> None:
