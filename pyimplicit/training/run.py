@@ -174,10 +174,10 @@ class Run:
                 owner, _, name = key.partition(".")
                 moments[owner][name] = value
             self.network.load_state_dict(dict(checkpoint.network))
-            _unpack(self.optimizer, moments["network"])
+            _unpack(self.optimizer, "network", moments["network"])
             if self.codes is not None:
                 self.codes.load_state_dict(dict(checkpoint.codes))
-                _unpack(self.code_optimizer, moments["codes"])
+                _unpack(self.code_optimizer, "codes", moments["codes"])
             if self.scaler.is_enabled():
                 scaling = {"scale": float(moments["scaler"]["scale"])}
                 scaling["_growth_tracker"] = int(moments["scaler"]["_growth_tracker"])
@@ -194,11 +194,17 @@ def _pack(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     }
 
 
-def _unpack(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Give an optimiser the state that `_pack` returned."""
+def _unpack(optimizer: torch.optim.Optimizer, owner: str, tensors: Mapping[str, Tensor]) -> None:
+    """Give an optimiser the state that `_pack` returned; `ValueError` for what no parameter of it has."""
+    parameters = optimizer.param_groups[0]["params"]
     state: dict[int, dict[str, Tensor | int]] = {}
     for key, tensor in tensors.items():
         index, _, name = key.partition(".")
+        if not index.isdecimal() or int(index) >= len(parameters):
+            raise ValueError(f"{owner}.{key}: there are {len(parameters)} parameters")
+        wanted = [] if name == "step" else list(parameters[int(index)].shape)
+        if list(tensor.shape) != wanted:  # torch takes over any shape, and fails in the next step
+            raise ValueError(f"{owner}.{key}: expected shape {wanted}, got {list(tensor.shape)}")
         # SparseAdam counts its steps with an int, Adam with a float tensor.
         state.setdefault(int(index), {})[name] = tensor if tensor.is_floating_point() else int(tensor)
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
