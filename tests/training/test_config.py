@@ -38,6 +38,9 @@ BAD = [
     ("code_warmup_epochs", 0),
     ("code_std", 0.0),
     ("mask_distance", 0.0),
+    ("accumulation", 0),
+    ("precision", "float8"),
+    ("compile", 1),
     ("code_penalty", "cube"),
     ("cloud_noise", -0.1),
     ("fresh_clouds", "no"),
@@ -122,6 +125,8 @@ def test_the_digest_changes_with_everything_that_determines_the_result() -> None
         "cloud_noise": 0.01,
         "fresh_clouds": False,
         "curriculum": True,
+        "precision": "bfloat16",
+        "compile": True,
     }
     digests = {config.digest()}
     for field in dataclasses.fields(TrainConfig):

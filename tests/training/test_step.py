@@ -137,7 +137,7 @@ def test_settings_of_a_step_are_checked() -> None:
     ]:
         with pytest.raises(ConfigError, match=message):
             tiny_config("onet", **changes)
-    with pytest.raises(ConfigError, match="compiled anew"):
+    with pytest.raises(ConfigError, match="compile: expected false"):
         tiny_config("curriculum_deepsdf", compile=True)
     tiny_config("curriculum_deepsdf", compile=True, curriculum=False)
 
