@@ -351,6 +351,32 @@ class Field:
             raise ValueError(f"function: expected values of shape [{len(points)}], got {got}")
         return values
 
+    def value_and_gradient(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the values at `points` and their gradients.
+
+        Args:
+            points: [N, 3], float, mesh units, on the field's device.
+
+        Returns:
+            Values [N] and gradients [N, 3] in units of the value per mesh unit, both without a graph.
+
+        Raises:
+            TypeError, ValueError: Wrong points, or a function whose values do not depend on them differentiably.
+
+        Example:
+            >>> ball = Field(lambda points: points.norm(dim=1) - 0.3, SDF())
+            >>> ball.value_and_gradient(torch.tensor([[0.0, 0.0, 0.5]]))[1]
+            tensor([[0., 0., 1.]])
+        """
+        check_tensor("points", points, ("N", 3), device=self.device)
+        with torch.enable_grad():
+            at = points.detach().requires_grad_()
+            values = self(at)
+            if not values.requires_grad:
+                raise ValueError("function: expected values that can be differentiated by the points")
+            (gradient,) = torch.autograd.grad(values.sum(), at)
+        return values.detach(), gradient
+
 
 def network_field(
     network: nn.Module,
