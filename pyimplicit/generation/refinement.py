@@ -52,7 +52,7 @@ def refine_vertices(field: Field, mesh: Mesh, reach: float, steps: int = 3, max_
     reach, steps = check_positive("reach", reach), check_count("steps", steps)
     moved = [
         _refined(field, start, reach, steps)
-        for start in mesh.vertices.to(field.device).split(check_count("max_points", max_points))
+        for start in torch.split(mesh.vertices.to(field.device), check_count("max_points", max_points))
     ]
     return Mesh(torch.cat(moved).cpu(), mesh.faces)
 
@@ -79,7 +79,7 @@ def field_normals(field: Field, points: Tensor, max_points: int = 262_144) -> Te
         tensor([[0., 1., 0.]])
     """
     sign = -1.0 if field.inside_is_positive else 1.0
-    slopes = [_slope(field, part)[1] for part in points.split(check_count("max_points", max_points))]
+    slopes = [_slope(field, part)[1] for part in torch.split(points, check_count("max_points", max_points))]
     return sign * torch.nn.functional.normalize(torch.cat(slopes), dim=1, eps=_FLAT**0.5)
 
 
