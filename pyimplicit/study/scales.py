@@ -15,11 +15,14 @@ _ALL = tuple(STRATEGIES)
 _MASKS = (None, 0.1) if any(f.name == "mask_distance" for f in dataclasses.fields(TrainConfig)) else (None,)
 
 
-def _parts(dense: int, seeds: tuple[int, ...]) -> list[dict[str, Any]]:
-    """Return the paper's experiments in the order of their weight: Figure 4 and Table III, then tables I, II and IV."""
+def _parts(dense: int, seeds: tuple[int, ...], signed: tuple[str, ...] = ("onet", "ifnet")) -> list[dict[str, Any]]:
+    """Return the paper's experiments in the order of their weight: Figure 4 and Table III, then tables I, II and IV.
+
+    `signed` are the encoder networks that Table I also trains on signed distances.
+    """
     return [
         {},
-        {"networks": ["onet", "ifnet"], "fields": ["sdf", "tsdf"]},
+        {"networks": list(signed), "fields": ["sdf", "tsdf"]},
         {"networks": ["deepsdf"], "fields": ["occ", "tsdf"]},
         {"strategies": ["balanced_surface", "near_surface"], "seeds": seeds},
         {"networks": ["onet", "ifnet", "deepsdf"], "strategies": ["balanced_surface"], "densities": [dense]},
@@ -41,7 +44,7 @@ SCALES: dict[str, dict[str, Any]] = {
         "recipe": "tiny",
         "networks": NETWORKS,
         "strategies": _ALL,
-        "parts": _parts(dense=5_000, seeds=(0, 1)),
+        "parts": _parts(dense=5_000, seeds=(0, 1), signed=("onet",)),
         "data": {"train": 16, "test": 4},
         "evaluation": {"resolution": 48, "samples": 10_000, "iou_points": 10_000, "cloud_points": 20_000},
     },
