@@ -29,7 +29,7 @@ POINTS = 10_000
 LIMIT = 60.0  # seconds for a mesh and a method
 
 
-def pcu_watertight(mesh: Mesh, resolution: int) -> Mesh:
+def pcu_watertight(mesh: Mesh) -> Mesh:
     """ManifoldPlus, with the octree that its own documentation takes for this much detail."""
     import point_cloud_utils
 
@@ -43,7 +43,7 @@ def close(path: str, method: str, resolution: int) -> dict[str, Any]:
     mesh = load_mesh(path)
     started = time.perf_counter()
     try:
-        made = pcu_watertight(mesh, resolution) if method == "pcu" else make_watertight(mesh, method, resolution)[0]
+        made = pcu_watertight(mesh) if method == "pcu" else make_watertight(mesh, method, resolution)[0]
     except PyImplicitError as error:
         return {"failed": str(error)}
     seconds = time.perf_counter() - started

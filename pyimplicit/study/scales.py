@@ -31,8 +31,8 @@ def _parts(dense: int, seeds: tuple[int, ...], signed: tuple[str, ...] = ("onet"
 
 
 # What each scale sets, everything else being StudyConfig's own defaults. "tiny" shows in minutes on two cores that
-# everything works. "small" is the paper's whole programme at the least cost that says something: every table and claim
-# in some ten minutes on two cores. "gpu" has the authors' widths and a tenth of the steps or less; "paper" the amounts
+# everything works. "small" is the paper's whole programme at the least cost that says something: every table and claim.
+# "gpu" has the authors' widths and a tenth of the steps or less; "paper" the amounts
 # of the paper: days of one GPU.
 SCALES: dict[str, dict[str, Any]] = {
     "tiny": {
