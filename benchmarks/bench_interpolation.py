@@ -6,11 +6,13 @@ Ways of torch: grid_sample, grid_sample of channels-last features, and embedding
 torch (it reads a table of rows, the memory of channels-last features). Ours takes the same channels-last features, with
 fresh memory for every result and with `KeptBuffers`. "ratio" is the fastest of torch over ours with kept memory,
 "bound" the bytes that must move over the rate at which this machine copies, measured in the same run; "x bound" is how
-many of them ours takes with kept memory, "x bound fresh" without.
+many of them ours takes with kept memory, "x bound fresh" without. In "cold" turns the other ways have just used the
+caches and the tables of pages; in "warm" ones each way runs itself just before it is timed.
 """
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable
 from typing import Any
@@ -25,6 +27,7 @@ from pyimplicit import ops
 IFNET_GRIDS = ((1, 128), (16, 128), (32, 64), (64, 32), (128, 16), (128, 8))  # channels, nodes an axis
 IFNET_STEP = 0.0722  # displacement
 IFNET_WIDTH = 512  # of the first layer
+BOTH = ("cold", "warm")
 CASES = ("grid", "planes", "ifnet2000", "ifnet20000", "linear")
 
 
@@ -129,22 +132,28 @@ Ways = dict[str, tuple[Callable[[], Tensor], list[Tensor]]]  # name: forward, le
 
 
 def measure(
-    case: str, ways: Ways, bytes_: tuple[int, int], rate: float, device: torch.device, rounds: int
+    case: str,
+    ways: Ways,
+    bytes_: tuple[int, int],
+    rate: float,
+    device: torch.device,
+    rounds: int,
+    turns: tuple[str, ...] = ("cold",),
 ) -> list[Any]:
-    """A row for forward and one for forward + backward."""
+    """A row for forward and one for forward + backward, for each kind of turns."""
     rows = []
-    for backward in (False, True):
+    for turn, backward in itertools.product(turns, (False, True)):
         calls: dict[str, Callable[[], Any]] = {}
         for name, (call, leaves) in ways.items():
             calls[name] = both_ways(call, leaves) if backward else torch.no_grad()(call)
         # No cycle of buffers and results may hold on to memory between turns.
         buffers = ops.KeptBuffers()
         calls["ours kept"] = within(buffers, calls["ours"])
-        seconds = alternate(calls, device, rounds=rounds)
+        seconds = alternate(calls, device, rounds=rounds, warm_turns=turn == "warm")
         best = min((value, name) for name, value in seconds.items() if not name.startswith("ours"))
         bound = bytes_[backward] / rate
         rows.append(
-            {"case": case, "what": "forward + backward" if backward else "forward"}
+            {"case": case, "what": "forward + backward" if backward else "forward", "turns": turn}
             | {f"{name} ms": value * 1e3 for name, value in seconds.items()}
             | {
                 "best": best[1],
@@ -200,7 +209,7 @@ def main(arguments: list[str] | None = None) -> None:
                 "embedding_bag": (lambda p=last, at=at: bag_planes(p, at), [last]),
             }
             moved = bytes_of([last], 2, 8 * 3 * 2048, 8 * 2048 * 32)
-            rows += measure("three planes 64^2", ways, moved, rate, device, options.rounds)
+            rows += measure("three planes 64^2", ways, moved, rate, device, options.rounds, BOTH)
             continue
         sizes, batch, count = ((32, 64),), 8, 2048
         offsets = torch.zeros(1, 3, device=device)
@@ -244,7 +253,7 @@ def main(arguments: list[str] | None = None) -> None:
         width = len(offsets) * sum(c for c, _ in sizes)
         moved = bytes_of(last_grids, 3, batch * count * len(offsets), batch * count * width)
         name = "grid 64^3" if case == "grid" else f"IF-Net, {count} points"
-        rows += measure(name, ways, moved, rate, device, rounds)
+        rows += measure(name, ways, moved, rate, device, rounds, BOTH if case == "grid" else BOTH[:1])
     print_rows(f"feature interpolation on {device}", rows)
     print_rows("the gather and the first layer together, forward + backward", linear_rows)
     name = "interpolation" if cases == list(CASES) else "interpolation_" + "_".join(cases)

@@ -407,6 +407,48 @@ inline void spread(T* to, const T* row, const Corners<T>& corners) {
   }
 }
 
+// The copies of one point by the cell they lie in: on a coarse map most share one, and what they add to its nodes is
+// added up in registers. Copies that touch part of a cell stand alone.
+struct CellGroups {
+  static constexpr int kMost = 8;  // copies
+  int count = 0;                   // groups
+  int end[kMost];                  // of each group among the members
+  int member[kMost];
+
+  template <typename T>
+  CellGroups(const Corners<T>* at, int copies, int whole) {
+    unsigned left = 0;
+    for (int k = 0; k < copies; ++k) left |= unsigned(at[k].count > 0) << k;
+    for (int members = 0; left != 0; ++count) {
+      const int first = __builtin_ctz(left);
+      for (unsigned others = left; others != 0; others &= others - 1) {
+        const int k = __builtin_ctz(others);
+        if (k != first && (at[k].count != whole || at[first].count != whole || at[k].at[0] != at[first].at[0])) continue;
+        member[members++] = k;
+        left &= ~(1u << k);
+      }
+      end[count] = members;
+    }
+  }
+};
+
+// Adds the rows of several copies in one cell to its nodes.
+template <int vectors, typename T>
+inline void spread_together(T* to, const T* const* rows, const Corners<T>* at, const int* member, int members) {
+  constexpr int64_t n = Vector<T>::kLanes;
+  const Corners<T>& cell = at[member[0]];
+  for (int corner = 0; corner < cell.count; ++corner) {
+    T* node = to + cell.at[corner];
+    Lanes<T> sum[vectors];
+    for (int v = 0; v < vectors; ++v) sum[v] = load<T>(node + v * n);
+    for (int i = 0; i < members; ++i) {
+      const T weight = at[member[i]].weight[corner];
+      for (int v = 0; v < vectors; ++v) sum[v] += weight * load<T>(rows[i] + v * n);
+    }
+    for (int v = 0; v < vectors; ++v) store(node + v * n, sum[v]);
+  }
+}
+
 // Some channels of all points of a batch item are added to the nodes `low` to `high` of the slowest axis.
 template <typename R, int D>
 void scatter_block(const Sampling<typename AccumulatorOf<R>::Type, R, D>& s, int64_t b, int map, int64_t first,
@@ -422,6 +464,7 @@ void scatter_block(const Sampling<typename AccumulatorOf<R>::Type, R, D>& s, int
   std::vector<Corners<T>> corners[kRing];
   for (auto& some : corners) some.resize(copies);
   const bool large = last_in_memory && is_large(gradient);
+  const bool in_cells = last_in_memory && copies > 1 && copies <= CellGroups::kMost && channels % (4 * n_lanes) == 0;
   const CornerFinder<T, R, D> finder(s, map, low, high);
 
   const auto prepare = [&](int64_t j) {
@@ -430,6 +473,11 @@ void scatter_block(const Sampling<typename AccumulatorOf<R>::Type, R, D>& s, int
       Corners<T>& at = corners[j % kRing][k];
       finder(b, n, k, &at);
       if (large) fetch(item, at, channels);
+      // A row is read once, a part of it for each map and block: too little in a row for the processor to see it coming.
+      if (by_channel && at.count > 0) {
+        const char* row = reinterpret_cast<const char*>(s.row(b, n, k) + gradient.start + first);
+        for (int64_t byte = 0; byte < channels * int64_t(sizeof(R)); byte += 64) __builtin_prefetch(row + byte);
+      }
     }
   };
   const int64_t ahead = points_ahead(copies * channels);
@@ -445,8 +493,7 @@ void scatter_block(const Sampling<typename AccumulatorOf<R>::Type, R, D>& s, int
       channels_fastest(s.row(b, n, 0) + (gradient.start + first) * s.row_channel_stride, rows_end, copies, channels,
                        turned.data(), channels);
     }
-    for (int64_t k = 0; k < copies; ++k) {
-      if (at[k].count <= 0) continue;
+    const auto row_of = [&](int64_t k) {
       const T* row = turned.data() + k * channels;
       if (by_channel) {
         const R* from = s.row(b, n, k) + gradient.start + first;
@@ -456,6 +503,10 @@ void scatter_block(const Sampling<typename AccumulatorOf<R>::Type, R, D>& s, int
           for (int64_t c = 0; c < channels; ++c) turned[k * channels + c] = T(from[c]);
         }
       }
+      return row;
+    };
+    const auto add_alone = [&](int64_t k) {
+      const T* row = row_of(k);
       int64_t c = 0;
       if (last_in_memory) {
         for (; c + 4 * n_lanes <= channels; c += 4 * n_lanes) spread<4>(item + c, row + c, at[k]);
@@ -464,6 +515,27 @@ void scatter_block(const Sampling<typename AccumulatorOf<R>::Type, R, D>& s, int
       for (; c < channels; ++c) {
         T* to = item + c * gradient.channel_stride;
         for (int i = 0; i < at[k].count; ++i) to[at[k].at[i]] += at[k].weight[i] * row[c];
+      }
+    };
+    if (!in_cells) {
+      for (int64_t k = 0; k < copies; ++k) {
+        if (at[k].count > 0) add_alone(k);
+      }
+      continue;
+    }
+    const CellGroups groups(at, int(copies), 1 << D);
+    for (int group = 0, begin = 0; group < groups.count; begin = groups.end[group++]) {
+      const int* member = groups.member + begin;
+      const int members = groups.end[group] - begin;
+      if (members == 1) {
+        add_alone(member[0]);
+        continue;
+      }
+      const T* rows[CellGroups::kMost];
+      for (int i = 0; i < members; ++i) rows[i] = row_of(member[i]);
+      for (int64_t c = 0; c < channels; c += 4 * n_lanes) {
+        spread_together<4>(item + c, rows, at, member, members);
+        for (int i = 0; i < members; ++i) rows[i] += 4 * n_lanes;
       }
     }
   }

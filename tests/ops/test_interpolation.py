@@ -424,11 +424,11 @@ def test_gradients_have_the_memory_format_of_the_grids(device, memory_format):
     assert gradient.stride() == planes.stride()
 
 
-# ---- large enough for sorting, slabs, streaming and memory of its own
+# ---- large enough for sorting, slabs, streaming and memory of its own; the copies of a point share cells of the last grid
 
 
 def large_case(dtype: torch.dtype = torch.float32, batch: int = 1) -> tuple[list[Tensor], Tensor, Tensor]:
-    sizes = [(32, 40, 36, 33), (1, 64, 64, 64), (96, 17, 16, 15)]
+    sizes = [(32, 40, 36, 33), (1, 64, 64, 64), (96, 17, 16, 15), (64, 3, 4, 5)]
     grids = [randn(batch, *size, seed=i, dtype=dtype).contiguous(memory_format=torch.channels_last_3d)
              for i, size in enumerate(sizes)]  # fmt: skip
     points = points_of(9000, 3, dtype, torch.device("cpu"), batch)
