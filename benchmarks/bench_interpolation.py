@@ -27,7 +27,7 @@ from pyimplicit import ops
 IFNET_GRIDS = ((1, 128), (16, 128), (32, 64), (64, 32), (128, 16), (128, 8))  # channels, nodes an axis
 IFNET_STEP = 0.0722  # displacement
 IFNET_WIDTH = 512  # of the first layer
-BOTH = ("cold", "warm")
+TURNS = ("cold", "warm")
 CASES = ("grid", "planes", "ifnet2000", "ifnet20000", "linear")
 
 
@@ -138,11 +138,10 @@ def measure(
     rate: float,
     device: torch.device,
     rounds: int,
-    turns: tuple[str, ...] = ("cold",),
 ) -> list[Any]:
-    """A row for forward and one for forward + backward, for each kind of turns."""
+    """A row for forward and one for forward + backward, in each kind of turns."""
     rows = []
-    for turn, backward in itertools.product(turns, (False, True)):
+    for turn, backward in itertools.product(TURNS, (False, True)):
         calls: dict[str, Callable[[], Any]] = {}
         for name, (call, leaves) in ways.items():
             calls[name] = both_ways(call, leaves) if backward else torch.no_grad()(call)
@@ -209,7 +208,7 @@ def main(arguments: list[str] | None = None) -> None:
                 "embedding_bag": (lambda p=last, at=at: bag_planes(p, at), [last]),
             }
             moved = bytes_of([last], 2, 8 * 3 * 2048, 8 * 2048 * 32)
-            rows += measure("three planes 64^2", ways, moved, rate, device, options.rounds, BOTH)
+            rows += measure("three planes 64^2", ways, moved, rate, device, options.rounds)
             continue
         sizes, batch, count = ((32, 64),), 8, 2048
         offsets = torch.zeros(1, 3, device=device)
@@ -253,7 +252,7 @@ def main(arguments: list[str] | None = None) -> None:
         width = len(offsets) * sum(c for c, _ in sizes)
         moved = bytes_of(last_grids, 3, batch * count * len(offsets), batch * count * width)
         name = "grid 64^3" if case == "grid" else f"IF-Net, {count} points"
-        rows += measure(name, ways, moved, rate, device, rounds, BOTH if case == "grid" else BOTH[:1])
+        rows += measure(name, ways, moved, rate, device, rounds)
     print_rows(f"feature interpolation on {device}", rows)
     print_rows("the gather and the first layer together, forward + backward", linear_rows)
     name = "interpolation" if cases == list(CASES) else "interpolation_" + "_".join(cases)

@@ -424,7 +424,7 @@ def test_gradients_have_the_memory_format_of_the_grids(device, memory_format):
     assert gradient.stride() == planes.stride()
 
 
-# ---- large enough for sorting, slabs, streaming and memory of its own; the copies of a point share cells of the last grid
+# ---- large enough for sorting, slabs, streaming and memory of its own; copies of a point share cells of the last grid
 
 
 def large_case(dtype: torch.dtype = torch.float32, batch: int = 1) -> tuple[list[Tensor], Tensor, Tensor]:
