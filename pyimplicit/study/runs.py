@@ -15,7 +15,7 @@ import torch
 from pyimplicit.atomic import remove_leftovers, write_atomically
 from pyimplicit.data import Shape
 from pyimplicit.engines import Report
-from pyimplicit.errors import TrainingError
+from pyimplicit.errors import CollapseError, TrainingError
 from pyimplicit.evaluation import Protocol, Reference, evaluate
 from pyimplicit.geometry import inspect_mesh
 from pyimplicit.geometry.files import save_mesh
@@ -58,8 +58,8 @@ class RunTask:
 def execute_run(task: RunTask, report: Report) -> Record:
     """Carry out a run, or what is left of it, and write its record.
 
-    A loss that is not finite and a network without any surface are results: they give a record of a failed run. Every
-    other error is raised.
+    A loss that is not finite and a network that is dead or without any surface are results: they give a record of a
+    failed run. Every other error is raised.
 
     Args:
         task: The run and its folder.
@@ -111,7 +111,8 @@ def _carry_out(spec: RunSpec, folder: Path, data_root: str, report: Report) -> R
         report(_TRAINING_SHARE, "reconstructing")
         scores, reason = _score(spec, trained, references, folder, clock, report)
     except TrainingError as error:
-        return failure(spec, DIVERGED, str(error), timings=clock.seconds, memory=peaks | memory.run_peak(), **facts)
+        status = COLLAPSED if isinstance(error, CollapseError) else DIVERGED
+        return failure(spec, status, str(error), timings=clock.seconds, memory=peaks | memory.run_peak(), **facts)
     facts |= {"training": _training_facts(trained), "timings": clock.seconds, "memory": peaks | memory.run_peak()}
     if reason is not None:
         return failure(spec, COLLAPSED, reason, scores=scores, **facts)
