@@ -57,9 +57,11 @@ wheels:
 bench: install
 	$(BIN)/python -m benchmarks --out benchmarks/results/local
 
-# Signs and distances at ten million points over dozens of meshes, against sums over all faces; minutes.
+# Signs and distances at ten million points over dozens of meshes, against sums over all faces; then cars from their
+# exact fields through every extractor; minutes.
 verify: install
 	$(BIN)/python -m benchmarks.verify_surface
+	$(BIN)/python -m benchmarks.verify_extraction --count 5
 
 # The tests of the kernels once more, on a module that checks its memory accesses and its arithmetic. They run beside a
 # copy of the package, because the installed one would be found first; -S leaves its finder out. What the checks report

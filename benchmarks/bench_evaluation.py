@@ -84,7 +84,7 @@ def _whole(truth: Mesh, moved: Mesh, count: int, device: torch.device, rounds: i
     vertices, faces = moved.vertices.numpy(), moved.faces.numpy()
     stored = Surface(truth).sample_surface(count)
     points, normals = stored.points.numpy(), stored.normals.numpy()
-    apart = Protocol(samples=count, sampling="independent")
+    apart = Protocol(samples=count, nearest="samples", sampling="independent")
     reference = Reference.from_mesh(truth, preset=apart)
     to_surface = Reference.from_mesh(truth, preset=dataclasses.replace(apart, nearest="surface"))
 

@@ -1,11 +1,11 @@
 """When the distance mask's far regions are right, and what the mask saves at generation.
 
-    python -m benchmarks.bench_masked_generation [--cells 64] [--hidden 512] [--holes-only]
+    python -m benchmarks.bench_masked_generation [--cells 64] [--networks convonet deepsdf] [--holes-only]
 
 First table: exact signed fields behind the mask of a cloud. Of the cloud the points in one or no ball around one of its
 points ("hole", its diameter) are cut out. "far %": nodes beyond the mask; "wrong %": share of them on the wrong side
 were the regions' sides believed; "left %": share after regions whose rim disagrees were evaluated after all ("again":
-how many nodes of the grid that took, in percent). Second table: a network's price for unsigned distances at 128 cells.
+how many nodes of the grid that took, in percent). Second table: unsigned distances at 128 cells at a network's price.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from unittest import mock
 import torch
 
 from benchmarks import meshes
+from benchmarks.fields import dear_field
 from benchmarks.harness import parse_arguments, print_rows, save
-from pyimplicit import networks
 from pyimplicit.data import ProceduralCars
-from pyimplicit.fields import UDF, Field, surface_field
+from pyimplicit.fields import surface_field
 from pyimplicit.generation import extract_mesh_with_report, masked
 from pyimplicit.generation.grid import Grid, dense_values
 from pyimplicit.geometry import Mesh, Surface, make_watertight
@@ -68,16 +68,10 @@ def hole_rows(cells: int) -> list[dict[str, Any]]:
     return rows
 
 
-def speed_row(hidden: int) -> dict[str, Any]:
-    """Unsigned distances of a torus at the price of DeepSDF's decoder, with the mask and without, once each."""
+def speed_row(network: str) -> dict[str, Any]:
+    """Unsigned distances of a torus at the price of a network, with the mask and without, once each."""
     surface = Surface(Mesh(*meshes.ring(0.3, 0.12, 96, 48))).prepare()
-    decoder = networks.create("deepsdf", hidden_size=hidden).eval()
-    code = torch.zeros(1, 256)
-
-    def values(points: torch.Tensor) -> torch.Tensor:
-        return surface.unsigned_distance(points) + 0.0 * decoder.decode(points[None], code)[0]
-
-    field = Field(values, UDF(), 0.02)
+    field = dear_field(surface, network, unsigned=True)
     mask = DistanceMask.from_cloud(surface.sample_surface(3_000).points, 0.05)
     times, found = {}, {}
     for way, options in (("mask", {"mask": mask}), ("dense", {"method": "dense"})):
@@ -88,7 +82,7 @@ def speed_row(hidden: int) -> dict[str, Any]:
         torch.equal(getattr(found["mask"][0], part), getattr(found["dense"][0], part)) for part in ("vertices", "faces")
     )
     return {
-        "network": f"deepsdf of width {hidden}", "cells": 128, "evaluated %": 100 * found["mask"][1].share,
+        "network": network, "cells": 128, "evaluated %": 100 * found["mask"][1].share,
         "mask s": times["mask"], "dense s": times["dense"], "ratio": times["dense"] / times["mask"], "same mesh": same,
     }  # fmt: skip
 
@@ -96,7 +90,7 @@ def speed_row(hidden: int) -> dict[str, Any]:
 def main(arguments: list[str] | None = None) -> None:
     def add(parser: argparse.ArgumentParser) -> None:
         parser.add_argument("--cells", type=int, default=64, help="cells along an axis of the first table")
-        parser.add_argument("--hidden", type=int, default=512, help="width of the network of the second table")
+        parser.add_argument("--networks", nargs="+", default=["convonet"], help="of the second table, of full width")
         parser.add_argument("--holes-only", action="store_true", help="the first table alone")
 
     options = parse_arguments(__doc__, arguments, add)
@@ -105,8 +99,9 @@ def main(arguments: list[str] | None = None) -> None:
     print_rows("regions beyond the mask", rows)
     save("masked_generation", rows, torch.device("cpu"), options.out)
     if not options.holes_only:
-        rows.append(speed_row(options.hidden))
-        print_rows("unsigned distances", rows[-1:])
+        speeds = [speed_row(network) for network in options.networks]
+        print_rows("unsigned distances", speeds)
+        rows += speeds
     print(save("masked_generation", rows, torch.device("cpu"), options.out))
 
 

@@ -50,3 +50,7 @@ class NativeError(PyImplicitError, RuntimeError):
 
 class TrainingError(PyImplicitError, RuntimeError):
     """A training run, or a search for codes, whose loss stopped being finite."""
+
+
+class CollapseError(TrainingError):
+    """A network in training that answers with a constant and gets no gradient any more."""

@@ -182,7 +182,8 @@ def test_evaluate_a_mesh_against_itself(place: Path, capsys: pytest.CaptureFixtu
     counts = ["--samples", "2000", "--iou-points", "2000"]
     assert main(["evaluate", "ball.obj", "ball.obj", "--json", *counts]) == 0
     scores = json.loads(capsys.readouterr().out)
-    assert (scores["iou"], scores["f_score"], scores["chamfer_l2"]) == (1.0, 1.0, 0.0)
+    assert (scores["iou"], scores["f_score"], scores["nearest"]) == (1.0, 1.0, "surface")
+    assert scores["normal_consistency"] >= 0.999
     assert main(["evaluate", "ball.obj", "ball.obj", *counts]) == 0
     printed = capsys.readouterr().out
     assert "iou: 1   (volume of intersection over volume of union" in printed

@@ -202,6 +202,9 @@ def _reconstruct(commands: Any) -> None:
     reconstruct.add_argument(
         "--code-steps", type=int, default=800, help="steps of the search for a code (auto-decoders); authors': 800"
     )
+    reconstruct.add_argument(
+        "--noise", type=float, default=0.0, metavar="SIGMA", help="noise on the observed cloud (ONet, ConvONet: 0.005)"
+    )
     reconstruct.add_argument("--seed", type=int, default=0, help="seed of the observed points")
     reconstruct.add_argument("--device", default="cpu", help="cpu or cuda")
 

@@ -23,7 +23,7 @@ from pyimplicit.training import CodeSearch, TrainResult, load_trained, reconstru
 SETTINGS_FILE = "reconstruct.json"
 
 # Settings that reconstructions depend on.
-_SETTINGS = ("form", "resolution", "method", "count", "mask", "normalize", "code_steps", "seed")
+_SETTINGS = ("form", "resolution", "method", "count", "mask", "normalize", "code_steps", "noise", "seed")
 
 
 def reconstruct(arguments: Namespace) -> int:
@@ -82,6 +82,7 @@ def _one(
             mask_distance=arguments.mask,
             normalize=arguments.normalize,
             search=CodeSearch(steps=arguments.code_steps),
+            cloud_noise=arguments.noise,
             seed=arguments.seed,
             progress=progress,
         )

@@ -126,11 +126,11 @@ class Reference:
             iou_points: Points in space [M, 3] float.
             inside: Whether each of them is inside, [M] bool, at least one of them True.
             seed: Seed of the predictions' samples.
-            preset: As for `from_mesh`; must not ask for distances to the surface. Its number of samples counts for the
-                predictions, and its `iou_points` does not count.
+            preset: As for `from_mesh`, but distances lead to samples: there is no surface. Its number of samples counts
+                for the predictions, and its `iou_points` does not count.
 
         Raises:
-            TypeError, ValueError: A wrong type, shape or value.
+            TypeError, ValueError: A wrong type, shape or value, or a `Protocol` that asks for distances to the surface.
 
         Example:
             >>> space = torch.rand(1000, 3, generator=torch.Generator().manual_seed(0)) - 0.5
@@ -140,7 +140,9 @@ class Reference:
             1000
         """
         protocol = resolve_protocol(preset)
-        if protocol.nearest != "samples":
+        if not isinstance(preset, Protocol):
+            protocol = dataclasses.replace(protocol, nearest="samples")
+        elif protocol.nearest != "samples":
             raise ValueError("preset: expected distances to samples, for stored samples have no surface")
         cloud = check_finite("points", check_tensor("points", points, ("N", 3)))
         if not len(cloud):
@@ -160,7 +162,7 @@ class Reference:
 
         The mean distance of samples from the nearest of as many others is about half the square root of the area for
         each: no prediction gets below it, and on thin parts the nearest sample lies on the other side and has another
-        normal. Distances to the surface have no floor.
+        normal. Distances to the surface, ours by default, have no floor.
 
         Raises:
             ValueError: A reference of stored samples, of which there is no second draw.
@@ -168,7 +170,8 @@ class Reference:
         Example:
             >>> corners = np.array([[0, 0, 0], [0.5, 0, 0], [0, 0.5, 0], [0, 0, 0.5]])
             >>> mesh = Mesh(corners, np.array([[0, 2, 1], [0, 1, 3], [1, 2, 3], [0, 3, 2]]))
-            >>> floor = Reference.from_mesh(mesh, samples=1_000, iou_points=1_000).floor()
+            >>> protocol = Protocol(samples=1_000, iou_points=1_000, nearest="samples")
+            >>> floor = Reference.from_mesh(mesh, preset=protocol).floor()
             >>> floor.iou, 0.005 < floor.chamfer_l1 < 0.015
             (1.0, True)
         """
@@ -202,12 +205,12 @@ def evaluate(
 ) -> Scores:
     """Measure a prediction against a reference.
 
-    By default both surfaces are sampled area-uniformly with the same seed, so a mesh against itself gets exactly the
-    best scores; two different triangulations of one surface keep a Chamfer distance of about the spacing of the
-    samples, which `Reference.floor` tells. `Protocol(nearest="surface")` measures from the samples to the other surface
-    itself and has no such floor. A prediction that is None or has no area gets the worst scores (0 for ratios, the
-    cube's diagonal sqrt(3) for distances and 3 for squared ones) with `valid` False and a `reason`: it counts in a
-    mean.
+    By default both surfaces are sampled area-uniformly, and distances and normals are those of the nearest point of
+    the other surface itself: any triangulation of a surface gets the best scores against it, up to rounding. The
+    presets of authors, and `Protocol(nearest="samples")`, measure to the nearest sample of the other mesh instead,
+    which leaves a Chamfer distance of about the spacing of the samples; `Reference.floor` tells it. A prediction that
+    is None or has no area gets the worst scores (0 for ratios, the cube's diagonal sqrt(3) for distances and 3 for
+    squared ones) with `valid` False and a `reason`: it counts in a mean.
 
     Args:
         predicted: A mesh or its Surface, in the reference's coordinates; a cloud [N, 3] float, which has neither IoU
@@ -240,8 +243,8 @@ def evaluate(
         >>> corners = np.array([[0, 0, 0], [0.5, 0, 0], [0, 0.5, 0], [0, 0, 0.5]])
         >>> mesh = Mesh(corners, np.array([[0, 2, 1], [0, 1, 3], [1, 2, 3], [0, 3, 2]]))
         >>> scores = evaluate(mesh, mesh, samples=100, iou_points=1_000)
-        >>> scores.iou, scores.chamfer_l2, scores.f_score
-        (1.0, 0.0, {0.015: 1.0})
+        >>> scores.iou, scores.chamfer_l1 < 1e-6, scores.f_score
+        (1.0, True, {0.015: 1.0})
     """
     if isinstance(reference, Reference):
         wanted = {"samples": samples, "iou_points": iou_points, "seed": seed}

@@ -44,8 +44,8 @@ class Protocol:
         iou_side: Side of the cube, centred at the origin, that they lie in, mesh units.
         thresholds: Distances of the F-Score, mesh units.
         quantiles: Quantiles of the distances that the Hausdorff distance is given at; 1 is the Hausdorff distance.
-        nearest: Distances lead to the nearest "samples" of the other mesh, as all authors have it, or to the "surface"
-            itself, which has no floor from the spacing of the samples.
+        nearest: Distances lead to the other "surface" itself, or to the nearest of its "samples", as all authors have
+            it: then the spacing of the samples is a floor that no prediction gets below.
         sampling: "paired" draws both meshes with one seed: a mesh against itself meets its own samples. "independent"
             draws them apart, so that a perfect prediction keeps the floor that every other prediction has.
         columns: The authors' names.
@@ -61,7 +61,7 @@ class Protocol:
     iou_side: float = LONGEST_SIDE
     thresholds: tuple[float, ...] = (0.015,)
     quantiles: tuple[float, ...] = (0.9, 0.95, 1.0)
-    nearest: str = "samples"
+    nearest: str = "surface"
     sampling: str = "paired"
     columns: Mapping[str, Column] = field(default_factory=dict)
     source: str = ""
@@ -166,6 +166,7 @@ PRESETS: dict[str, Protocol] = {
         Protocol(
             name="onet",
             iou_side=1.1,
+            nearest="samples",
             sampling="independent",
             columns=_mesh_evaluator({}),
             source="Mescheder et al., Occupancy Networks, evaluation code (im2mesh/eval.py)",
@@ -174,6 +175,7 @@ PRESETS: dict[str, Protocol] = {
             name="convonet",
             iou_side=1.1,
             thresholds=(0.01, 0.015, 0.02),
+            nearest="samples",
             sampling="independent",
             columns=_mesh_evaluator(
                 {"f-score": "f_score@0.01", "f-score-15": "f_score@0.015", "f-score-20": "f_score@0.02"}
@@ -183,6 +185,7 @@ PRESETS: dict[str, Protocol] = {
         Protocol(
             name="ifnet",
             iou_points=1_000_000,
+            nearest="samples",
             sampling="independent",
             columns=_ifnet_evaluator({}),
             source="Chibane et al., IF-Nets, evaluation code (data_processing/evaluation.py)",
@@ -191,6 +194,7 @@ PRESETS: dict[str, Protocol] = {
             name="airnets",
             iou_points=1_000_000,
             thresholds=(0.005, 0.01, 0.015, 0.02),
+            nearest="samples",
             sampling="independent",
             columns=_ifnet_evaluator(
                 {
@@ -206,6 +210,7 @@ PRESETS: dict[str, Protocol] = {
         Protocol(
             name="deepsdf",
             samples=30_000,
+            nearest="samples",
             sampling="independent",
             columns={"chamfer_dist": Column("chamfer_l2", factor=2.0)},
             source="Park et al., DeepSDF, evaluation code (deep_sdf/metrics/chamfer.py)",

@@ -72,4 +72,5 @@ class Samples:
     def _cosine(self, normals: Tensor | None) -> Tensor | None:
         if self.normals is None or normals is None:
             return None
-        return (self.normals * normals).sum(dim=1).abs()
+        # Normals of faces come in float32: their product may exceed 1 by rounding.
+        return (self.normals * normals).sum(dim=1).abs().clamp(max=1)

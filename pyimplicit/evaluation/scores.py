@@ -28,7 +28,7 @@ class Measurement:
     Example:
         >>> bad = Scores.worst("no prediction", thresholds=(0.015,), samples=10, iou_points=20, seed=3)
         >>> print(bad.measurements()["recall@0.015"].definition)
-        share of distances from reference to predicted samples of at most 0.015, no unit, best 1; 10 area-uniform samples a mesh, seed 3
+        share of distances from reference samples to the predicted surface of at most 0.015, no unit, best 1; 10 area-uniform samples a mesh, seed 3
     """  # noqa: E501
 
     name: str
@@ -72,7 +72,7 @@ class Scores:
     normal_completeness: float | None = None
     normal_accuracy: float | None = None
     hausdorff: dict[float, float] = field(default_factory=dict)  # by quantile, in (0, 1]
-    nearest: str = "samples"  # or "surface": what distances lead to
+    nearest: str = "surface"  # or "samples": what distances lead to
     sampling: str = "paired"  # or "independent": whether both meshes are drawn with one seed
     iou_box: str = "the unit cube"
     cloud_points: int | None = None  # of a predicted cloud
@@ -87,7 +87,7 @@ class Scores:
         iou_points: int,
         seed: int,
         quantiles: Sequence[float] = (),
-        nearest: str = "samples",
+        nearest: str = "surface",
         sampling: str = "paired",
         iou_box: str = "the unit cube",
     ) -> Scores:

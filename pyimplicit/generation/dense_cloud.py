@@ -23,6 +23,10 @@ KEPT_BELOW = 0.009  # distance before the last move, below which a point is part
 SEEDS_BELOW = 0.03  # distance, below which a point is a seed of the next round
 NOISE = 0.1 / 6  # standard deviation of the next round's points around their seeds
 
+# Share of the space that may be at 0 or below: a surface has no volume, but a network that ends in a dead ReLU is 0
+# everywhere, and each of its points would count as arrived.
+MOST_ZEROS = 0.5
+
 # Rounds in a row that may add less than a thousandth of the cloud before the field is given up.
 _PATIENCE = 5
 
@@ -60,7 +64,7 @@ def extract_dense_cloud(
         Exactly `count` points [count, 3] float32, mesh units, on the field's device.
 
     Raises:
-        ExtractionError: A value that is not finite, or a field that no points arrive at.
+        ExtractionError: A value that is not finite, a field that no points arrive at, or one that is 0 at most places.
         TypeError, ValueError: A wrong argument.
 
     Source:
@@ -93,8 +97,10 @@ def extract_dense_cloud(
             points = points[mask(points)]
         if not len(points):
             raise ExtractionError("field: expected a surface within the mask, got none")
-        for _ in range(steps):
+        for move in range(steps):
             points, distance = _move(field, points, step_scale, max_points)
+            if number == move == 0:
+                _check_zeros(distance, masked=mask is not None)
         if number:  # the first round's points are spread too unevenly
             arrived = points[distance < KEPT_BELOW]
             arrived = arrived if mask is None else arrived[mask(arrived)]
@@ -115,6 +121,16 @@ def extract_dense_cloud(
         noise = ops.normal(samples, step.for_purpose(1), device=field.device)
         points = seeds[place.long()] + NOISE * noise
     return torch.cat(kept)[:count]
+
+
+def _check_zeros(distance: Tensor, masked: bool) -> None:
+    """Raise if the field is 0 at most of the points that fill the space, or at all of them within a mask."""
+    zeros = float((distance == 0).double().mean())
+    if zeros > MOST_ZEROS and (zeros == 1 or not masked):
+        raise ExtractionError(
+            f"field: expected distances from a surface, got 0 or less at {100 * zeros:.0f}% of {len(distance)} points "
+            "all over the space; so answers a network whose final ReLU is dead, or that has learned too little"
+        )
 
 
 def _move(field: Field, points: Tensor, scale: float, max_points: int) -> tuple[Tensor, Tensor]:

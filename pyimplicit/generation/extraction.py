@@ -43,6 +43,7 @@ def extract_mesh(
     progress: Progress | None = None,
     method: str = "mise",
     mask: DistanceMask | None = None,
+    coarsest: int = COARSEST,
 ) -> Mesh:
     """Extract the surface where a field passes its level.
 
@@ -58,10 +59,12 @@ def extract_mesh(
         progress: Called after each chunk with the number of nodes evaluated and their total.
         method: "mise" evaluates a coarse grid first and then only the nodes of cells near the surface: a few percent of
             them, and the same mesh but for bodies that hide between the coarse nodes. It falls back to "dense", all
-            nodes, where the resolution has no coarse grid of at least 32 cells, or that grid sees no surface.
+            nodes, where the resolution has no coarse grid of at least `coarsest` cells, or that grid sees no surface.
         mask: Of the input shape, on the field's device: the field is asked at the nodes within it, all of them, and
             nowhere else; see `pyimplicit.generation.masked` for what stands in beyond. Keeps away what a network
             imagines far from its training points. `method` does not matter then.
+        coarsest: Least cells an axis of the coarse grid ("mise"), at least 1. ONet starts at 32, AIR-Nets at 64, which
+            misses fewer small bodies.
 
     Returns:
         A closed mesh on the CPU, every edge shared by exactly two faces, with outward normals; of one or several
@@ -84,7 +87,7 @@ def extract_mesh(
         >>> bool((mesh.vertices.norm(dim=1) - 0.4).abs().max() < 0.01)
         True
     """
-    return extract_mesh_with_report(field, resolution, bounds, max_points, progress, method, mask)[0]
+    return extract_mesh_with_report(field, resolution, bounds, max_points, progress, method, mask, coarsest)[0]
 
 
 def extract_mesh_with_report(
@@ -95,6 +98,7 @@ def extract_mesh_with_report(
     progress: Progress | None = None,
     method: str = "mise",
     mask: DistanceMask | None = None,
+    coarsest: int = COARSEST,
 ) -> tuple[Mesh, ExtractionReport]:
     """What `extract_mesh` returns, and how it was made; arguments and errors as there.
 
@@ -110,6 +114,7 @@ def extract_mesh_with_report(
     resolution = check_count("resolution", resolution)
     max_points = check_count("max_points", max_points)
     check_choice("method", method, METHODS)
+    check_count("coarsest", coarsest)
     low, high = field.bounds if bounds is None else check_bounds(bounds)
     grid = Grid(field, (low, high), resolution, max_points, progress)
     values, note = None, ""
@@ -118,14 +123,14 @@ def extract_mesh_with_report(
         _check_mask(mask, field)
         (values, note), done = masked_values(grid, mask), "masked"
     elif method == "mise":
-        levels = _levels(resolution)
+        levels = _levels(resolution, coarsest)
         if levels:
             values = refined_values(grid, levels)
             done = "mise"
             if not _crosses(values, field):
                 values, note, done = None, f"no surface seen at {resolution // 2**levels} cells an axis", "dense"
         else:
-            note = f"{resolution} cells an axis have no coarser grid of at least {COARSEST}"
+            note = f"{resolution} cells an axis have no coarser grid of at least {coarsest}"
     if values is None:
         values = dense_values(grid)
     least, greatest = float(values.min()), float(values.max())
@@ -154,10 +159,10 @@ def _check_mask(mask: DistanceMask, field: Field) -> None:
         raise ValueError(f"mask: expected a distance above the level {field.level:g}, got {mask.distance:g}")
 
 
-def _levels(resolution: int) -> int:
+def _levels(resolution: int, coarsest: int) -> int:
     """How often the cells of the coarsest grid of a resolution are cut into eight."""
     levels = 0
-    while resolution % 2 ** (levels + 1) == 0 and resolution // 2 ** (levels + 1) >= COARSEST:
+    while resolution % 2 ** (levels + 1) == 0 and resolution // 2 ** (levels + 1) >= coarsest:
         levels += 1
     return levels
 

@@ -13,7 +13,7 @@ from pyimplicit.fields import Bounds, Field
 
 Progress = Callable[[int, int], None]
 
-# Cells along an axis that the coarsest grid of `refined_values` has at least.
+# Cells along an axis that the coarsest grid of `refined_values` has at least, unless told otherwise: ONet's.
 COARSEST = 32
 
 

@@ -24,12 +24,14 @@ class Network(nn.Module):
         name: The name `create` knows it by.
         variant: Which of the paper's versions this is, or None where there is one only.
         kind: "encoder" (the code comes from a point cloud) or "auto_decoder" (the code is optimised per shape).
+        rectified: Whether a ReLU keeps the answers from falling below 0. Where it holds them at 0 nothing is learned.
         config: The constructor arguments, resolved, as plain values that JSON can hold.
         code_size: Length of the code vector; None where a code is not a vector.
     """
 
     name: ClassVar[str]
     kind: ClassVar[Literal["encoder", "auto_decoder"]]
+    rectified: ClassVar[bool] = False
 
     def __init__(self, config: dict[str, Any], variant: str | None = None, code_size: int | None = None) -> None:
         super().__init__()
@@ -87,16 +89,20 @@ class Network(nn.Module):
         points: Tensor,  # [B, T, 3]
         condition: Tensor,  # [B, N, 3] clouds for an encoder network, [B, code_size] codes for an auto-decoder
     ) -> Tensor:  # [B, T]
-        """Encode `condition` if there is an encoder, then decode; the one call that wrappers such as DDP need.
+        """Encode `condition` if there is an encoder, then decode; the one call that wrappers such as DDP need."""
+        return self.decode(points, self.code_of(condition))
 
-        Under autocast codes pass between both in the network's dtype.
+    def code_of(self, condition: Tensor) -> Code:
+        """Return the code that `forward` decodes: that of clouds [B, N, 3], or the codes [B, code_size] themselves.
+
+        Under autocast it comes in the network's dtype.
         """
         if self.kind == "auto_decoder":
-            return self.decode(points, condition)
+            return condition
         code = self.encode(condition)
         if isinstance(code, dict):
-            return self.decode(points, {name: part.to(self.dtype) for name, part in code.items()})
-        return self.decode(points, code.to(self.dtype))
+            return {name: part.to(self.dtype) for name, part in code.items()}
+        return code.to(self.dtype)
 
     def own_key(self, author_key: str) -> str:
         """Return this network's name of a parameter or buffer that the authors' state_dict calls `author_key`."""

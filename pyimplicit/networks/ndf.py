@@ -44,6 +44,7 @@ class NDF(FeatureGrids):
     """
 
     name = "ndf"
+    rectified = True
 
     def __init__(
         self,

@@ -70,7 +70,9 @@ def measure_cloud(spec: RunSpec, shape: Shape, cloud: Tensor | str) -> dict[str,
     """
     count, limit, seed = spec.evaluation.samples, spec.evaluation.threshold, spec.data.seed
     if isinstance(cloud, str):
-        worst = Scores.worst(cloud, thresholds=(limit,), samples=count, iou_points=0, seed=seed).as_dict()
+        worst = Scores.worst(
+            cloud, thresholds=(limit,), samples=count, iou_points=0, seed=seed, nearest="samples"
+        ).as_dict()
         return {"shape": shape.name, **{key: value for key, value in worst.items() if key not in _MESH_ONLY}}
     reference = Surface(shape.mesh).sample_surface(count, seed=seed).points.double().numpy()
     points = cloud.double().numpy()

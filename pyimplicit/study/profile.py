@@ -13,13 +13,15 @@ from typing import Any
 
 import torch
 
-from pyimplicit import networks, ops
+from pyimplicit import ops
 from pyimplicit.data import SampledShape, Shape
 from pyimplicit.info import versions
 from pyimplicit.study.files import write_json, write_text
 from pyimplicit.study.runs import run_machine
-from pyimplicit.training import TrainConfig, field_kind
-from pyimplicit.training.examples import TrainingSet, build_training_set, check_device, draw_batch
+from pyimplicit.training import TrainConfig
+from pyimplicit.training.examples import build_training_set, check_device, draw_batch
+from pyimplicit.training.run import Run
+from pyimplicit.training.team import Team
 
 PHASES = ("draw", "encode", "decode", "loss", "backward", "optimiser")
 
@@ -53,9 +55,10 @@ def profile_training(
     Writes into `out`: `profile.json`, `table.md` (in the form of the paper's Table II), `cost.png`, and for each
     density a Chrome trace of one step, `trace-DENSITY.json.gz`. Each density is measured in a process of its own.
 
-    A step is that of training without the penalty of codes, schedules, and curriculum. On CUDA the device is waited for
-    at the end of each phase, phases are NVTX ranges, and memory is that of the allocator. On the CPU memory is the peak
-    resident set of the process (Linux only) over the measured steps, less what it held before the network was made.
+    A step is that of training, with its mask, accumulation and precision; what a compiled network encodes counts as
+    decoding. On CUDA the device is waited for at the end of each phase, phases are NVTX ranges, and memory is that of
+    the allocator. On the CPU memory is the peak resident set of the process (Linux only) over the measured steps, less
+    what it held before the network was made.
 
     Args:
         config: The run; its `points_per_step` is replaced by each density.
@@ -78,7 +81,8 @@ def profile_training(
     costs, parameters = [], 0
     spawn = multiprocessing.get_context("spawn")
     for index, density in enumerate(densities):
-        one = TrainConfig.from_dict({**config.to_dict(), "points_per_step": density})
+        length = max(config.steps, warm_up + steps + 1)  # no schedule may end before the last measured step
+        one = TrainConfig.from_dict({**config.to_dict(), "points_per_step": density, "steps": length})
         with spawn.Pool(1) as pool:  # memory kept from one density would count in the next
             trace = str(folder / f"trace-{density}.json.gz")
             cost, parameters = pool.apply(_measure, (one, list(shapes), steps, warm_up, trace))
@@ -153,36 +157,44 @@ def _measure(
 ) -> tuple[Cost, int]:
     """Measure one density, in a process of its own; also returns the number of parameters."""
     torch.set_num_threads(config.threads or torch.get_num_threads())
-    before = _peak(check_device(config)).get("resident", 0)
-    bench = _Bench(config, shapes)
+    device = check_device(config)
+    before = _peak(device).get("resident", 0)
+    clock = _Clock(device)
+    run = Run(config, len(shapes), Team(0, 1, device), phase=clock.phase)
+    data = build_training_set(config, shapes, clouds=run.codes is None)
+
+    def take_step(step: int) -> None:
+        clock.begin()
+        with clock.phase("draw"):
+            batch = draw_batch(data, config, step)
+        run.step(batch, step)
+
     with ops.KeptBuffers():
-        cost = bench.measure(steps, warm_up)
+        for step in range(warm_up):
+            take_step(step)
+        clock.steps.clear()
+        _reset_peak(device)
+        for step in range(warm_up, warm_up + steps):
+            take_step(step)
+        memory = _peak(device)
+        cost = clock.cost(config, memory)
         with torch.profiler.profile() as profiler:
-            bench.step(warm_up + steps)
+            take_step(warm_up + steps)
     profiler.export_chrome_trace(trace)
     if "resident" in cost.memory:
         cost.memory["resident"] -= before
-    return cost, bench.parameters
+    return cost, sum(parameter.numel() for parameter in run.network.parameters())
 
 
-class _Bench:
-    """A network, its optimisers and its data, with a clock around each phase of a step."""
+class _Clock:
+    """Seconds of each phase of every step; a phase that comes several times in a step is added up."""
 
-    def __init__(self, config: TrainConfig, shapes: Sequence[Shape | SampledShape]) -> None:
-        self.config = config
-        self.device = check_device(config)
-        torch.manual_seed(config.seed)
-        network = networks.create(config.network, variant=config.variant, **config.network_config)
-        self.network = network.to(self.device).train()
-        self.optimizer = torch.optim.Adam(self.network.parameters(), lr=config.learning_rate, fused=True)
-        self.codes: networks.LatentCodes | None = None
-        if network.kind == "auto_decoder":
-            assert network.code_size is not None
-            self.codes = networks.LatentCodes(len(shapes), network.code_size, config.code_std).to(self.device)
-            self.code_optimizer = self.codes.optimizer(config.code_learning_rate)
-        self.data: TrainingSet = build_training_set(config, shapes, clouds=self.codes is None)
-        self.parameters = sum(parameter.numel() for parameter in self.network.parameters())
-        self.seconds: dict[str, list[float]] = {phase: [] for phase in PHASES}
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.steps: list[dict[str, float]] = []
+
+    def begin(self) -> None:
+        self.steps.append(dict.fromkeys(PHASES, 0.0))
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -195,46 +207,17 @@ class _Bench:
         if cuda:
             torch.cuda.synchronize()
             torch.cuda.nvtx.range_pop()  # type: ignore[no-untyped-call]
-        self.seconds[name].append(time.perf_counter() - start)
+        self.steps[-1][name] += time.perf_counter() - start
 
-    def step(self, step: int) -> None:
-        """One step of training, without the penalty of codes and the schedules."""
-        with self.phase("draw"):
-            batch = draw_batch(self.data, self.config, step).to(self.device)
-        with self.phase("encode"):
-            code = self.codes(batch.shapes) if self.codes is not None else self.network.encode(batch.clouds)
-        with self.phase("decode"):
-            prediction = self.network.decode(batch.points, code)
-        with self.phase("loss"):
-            kind = field_kind(self.config, step)
-            loss = kind.loss(prediction, kind.target(batch.signed_distance), reduction=self.config.loss_reduction)
-        with self.phase("backward"):
-            self.network.zero_grad()
-            if self.codes is not None:
-                self.codes.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-        with self.phase("optimiser"):
-            self.optimizer.step()
-            if self.codes is not None:
-                self.code_optimizer.step()  # type: ignore[no-untyped-call]
-
-    def measure(self, steps: int, warm_up: int) -> Cost:
-        for step in range(warm_up):
-            self.step(step)
-        for values in self.seconds.values():
-            values.clear()
-        _reset_peak(self.device)
-        for step in range(warm_up, warm_up + steps):
-            self.step(step)
-        memory = _peak(self.device)
-        table = torch.tensor([self.seconds[phase] for phase in PHASES], dtype=torch.float64)
+    def cost(self, config: TrainConfig, memory: dict[str, int]) -> Cost:
+        table = torch.tensor([[step[phase] for step in self.steps] for phase in PHASES], dtype=torch.float64)
         total = table.sum(0)
         low, middle, high = total.quantile(torch.tensor([0.1, 0.5, 0.9], dtype=torch.float64)).tolist()
         medians = table.quantile(0.5, dim=1).tolist()
-        points = self.config.batch_size * self.config.points_per_step
+        points = config.batch_size * config.points_per_step
         share = float(table[0].sum() / total.sum())
         phases = dict(zip(PHASES, medians, strict=True))
-        return Cost(self.config.points_per_step, middle, low, high, phases, points / middle, share, memory)
+        return Cost(config.points_per_step, middle, low, high, phases, points / middle, share, memory)
 
 
 def _reset_peak(device: torch.device) -> None:

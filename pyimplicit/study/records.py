@@ -17,7 +17,7 @@ from pyimplicit.study.files import read_json, write_text
 from pyimplicit.study.settings import canonical_json
 
 DONE = "done"
-COLLAPSED = "collapsed"  # trained, but to a constant: no surface in any test shape, or hardly any overlap
+COLLAPSED = "collapsed"  # trained to a constant: dead, no surface in any test shape, or hardly any overlap
 DIVERGED = "diverged"  # the loss became NaN or infinite
 ERROR = "error"  # an exception
 CRASHED = "crashed"  # the worker process died, or memory or disk ran out, at every attempt

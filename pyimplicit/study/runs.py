@@ -15,8 +15,8 @@ import torch
 from pyimplicit.atomic import remove_leftovers, write_atomically
 from pyimplicit.data import Shape
 from pyimplicit.engines import Report
-from pyimplicit.errors import TrainingError
-from pyimplicit.evaluation import Reference, evaluate
+from pyimplicit.errors import CollapseError, TrainingError
+from pyimplicit.evaluation import Protocol, Reference, evaluate
 from pyimplicit.geometry import inspect_mesh
 from pyimplicit.geometry.files import save_mesh
 from pyimplicit.info import machine, versions
@@ -37,6 +37,10 @@ _TRAINING_SHARE = 0.8
 # Volume above which a mesh is the border of the cube: a network that answers "inside" everywhere.
 _FULL_CUBE = 0.98
 
+# Distances and normals as the paper and all authors have them, so that figures can be set beside theirs. Both meshes
+# are drawn with one seed: what two strategies differ by is not the draw.
+PROTOCOL = Protocol(name="study", nearest="samples", sampling="paired")
+
 # Seconds to wait for another process that still works in the run's folder: the worker of a study that was killed
 # needs a moment to notice.
 _LOCK_PATIENCE = 30.0
@@ -54,8 +58,8 @@ class RunTask:
 def execute_run(task: RunTask, report: Report) -> Record:
     """Carry out a run, or what is left of it, and write its record.
 
-    A loss that is not finite and a network without any surface are results: they give a record of a failed run. Every
-    other error is raised.
+    A loss that is not finite and a network that is dead or without any surface are results: they give a record of a
+    failed run. Every other error is raised.
 
     Args:
         task: The run and its folder.
@@ -107,7 +111,8 @@ def _carry_out(spec: RunSpec, folder: Path, data_root: str, report: Report) -> R
         report(_TRAINING_SHARE, "reconstructing")
         scores, reason = _score(spec, trained, references, folder, clock, report)
     except TrainingError as error:
-        return failure(spec, DIVERGED, str(error), timings=clock.seconds, memory=peaks | memory.run_peak(), **facts)
+        status = COLLAPSED if isinstance(error, CollapseError) else DIVERGED
+        return failure(spec, status, str(error), timings=clock.seconds, memory=peaks | memory.run_peak(), **facts)
     facts |= {"training": _training_facts(trained), "timings": clock.seconds, "memory": peaks | memory.run_peak()}
     if reason is not None:
         return failure(spec, COLLAPSED, reason, scores=scores, **facts)
@@ -174,7 +179,8 @@ def _data(
     """Read training shapes, and test shapes with what they are measured by; a worker does so once for all its runs."""
     train_shapes, test_shapes = study_shapes(data, root)
     counts = (evaluation.samples, evaluation.iou_points, data.seed)
-    return tuple(train_shapes), tuple((shape, Reference.from_mesh(shape.mesh, *counts)) for shape in test_shapes)
+    references = [Reference.from_mesh(shape.mesh, *counts, preset=PROTOCOL) for shape in test_shapes]
+    return tuple(train_shapes), tuple(zip(test_shapes, references, strict=True))
 
 
 def _reconstruct(spec: RunSpec, trained: TrainResult, shapes: list[Shape]) -> list[Reconstruction]:

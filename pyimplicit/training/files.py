@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from pyimplicit.checks import check_choice, check_count, check_positive
+from pyimplicit.checks import check_between, check_choice, check_count, check_positive
 from pyimplicit.data import Shape
 from pyimplicit.errors import DataError, MeshError
 from pyimplicit.fields import network_field
@@ -18,7 +19,7 @@ from pyimplicit.geometry import LONGEST_SIDE, Mesh, Surface
 from pyimplicit.geometry.clouds import CLOUD_SUFFIXES, load_cloud
 from pyimplicit.geometry.files import load_mesh
 from pyimplicit.sampling import DistanceMask
-from pyimplicit.training.inference import observe_cloud, observe_points
+from pyimplicit.training.inference import noisy, observe_cloud, observe_points
 from pyimplicit.training.latent import CodeSearch, infer_codes
 from pyimplicit.training.loop import TrainResult
 from pyimplicit.training.seeds import derive_seed
@@ -72,6 +73,7 @@ def reconstruct_file(
     normalize: bool = False,
     search: CodeSearch | None = None,
     search_points: int = 16_384,
+    cloud_noise: float = 0.0,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> FileReconstruction:
@@ -92,6 +94,8 @@ def reconstruct_file(
             larger than the network was trained for.
         search: How codes are searched (auto-decoders).
         search_points: Labelled points of that search.
+        cloud_noise: Standard deviation of noise added to what an encoder network sees, mesh units of the cube; see
+            `reconstruct_shapes`.
         seed: Keys clouds, points and first codes, together with the file's name.
         progress: Called with points or nodes done and their total.
 
@@ -110,6 +114,7 @@ def reconstruct_file(
     count = check_count("count", count)
     if mask_distance is not None:
         check_positive("mask_distance", mask_distance)
+    check_between("cloud_noise", cloud_noise, 0.0, math.inf)
     note, labels = "", None
     if is_cloud_file(path):
         if network.kind != "encoder":
@@ -123,6 +128,7 @@ def reconstruct_file(
                 "center; normalize fits them in"
             )
         cloud, note = _drawn(cloud, config.cloud_size, derive_seed(seed, "observed cloud", path.stem))
+        cloud = noisy(cloud, cloud_noise, derive_seed(seed, "observed noise", path.stem))
         mask_source: Tensor | Mesh = cloud
     else:
         mesh = load_mesh(path)
@@ -130,7 +136,7 @@ def reconstruct_file(
         mesh = Mesh((mesh.vertices.double() - center) / scale, mesh.faces)
         shape = Shape(path.stem, path.stem, mesh, {})
         if network.kind == "encoder":
-            mask_source = cloud = observe_cloud(shape, config.cloud_size, seed=seed)
+            mask_source = cloud = observe_cloud(shape, config.cloud_size, noise=cloud_noise, seed=seed)
         else:
             labels = observe_points(shape, config.strategy, search_points, seed=seed)
             mask_source = mesh

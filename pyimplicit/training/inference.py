@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from pyimplicit import ops
+from pyimplicit.checks import check_between
 from pyimplicit.data import Shape
 from pyimplicit.errors import ExtractionError
 from pyimplicit.fields import ImplicitFunction, network_field
 from pyimplicit.generation import extract_mesh
 from pyimplicit.geometry import Mesh, Surface
 from pyimplicit.networks import Network
+from pyimplicit.ops import RandomStream
 from pyimplicit.sampling import DistanceMask, sample_queries
 from pyimplicit.training.latent import CodeSearch, infer_codes
 from pyimplicit.training.loop import TrainResult
@@ -73,6 +77,7 @@ def reconstruct_shapes(
     resolution: int = 128,
     search: CodeSearch | None = None,
     search_points: int = 16_384,
+    cloud_noise: float = 0.0,
     seed: int = 0,
 ) -> list[Reconstruction]:
     """Reconstruct unseen shapes from what the protocol shows of them.
@@ -87,6 +92,8 @@ def reconstruct_shapes(
         resolution: Cells per axis of the extraction grid.
         search: How codes are searched (auto-decoders).
         search_points: Labelled points per shape (auto-decoders).
+        cloud_noise: Standard deviation of noise on the observed clouds, along each axis, mesh units. The authors of
+            ONet and ConvONet test with the noise of their training (`trained.config.cloud_noise`).
         seed: Keys clouds, points and first codes.
 
     Returns:
@@ -98,7 +105,9 @@ def reconstruct_shapes(
     clouds: list[Tensor | None] = [None] * len(shapes)
     codes: list[Tensor | None] = [None] * len(shapes)
     if trained.network.kind == "encoder":
-        clouds = [observe_cloud(shape, trained.config.cloud_size, seed=seed).to(device) for shape in shapes]
+        clouds = [
+            observe_cloud(shape, trained.config.cloud_size, noise=cloud_noise, seed=seed).to(device) for shape in shapes
+        ]
     else:
         seen = [observe_points(shape, trained.config.strategy, search_points, seed=seed) for shape in shapes]
         points, signed_distance = (torch.stack(part).to(device) for part in zip(*seen, strict=True))
@@ -109,9 +118,28 @@ def reconstruct_shapes(
     ]
 
 
-def observe_cloud(shape: Shape, count: int, *, seed: int = 0) -> Tensor:
-    """Return the cloud of `count` surface points that an encoder network sees of `shape`: [count, 3] float32."""
-    return Surface(shape.mesh).sample_surface(count, seed=derive_seed(seed, "observed cloud", shape.name)).points
+def observe_cloud(shape: Shape, count: int, *, noise: float = 0.0, seed: int = 0) -> Tensor:
+    """Return the cloud of `count` surface points that an encoder network sees of `shape`: [count, 3] float32.
+
+    Args:
+        shape: The shape.
+        count: Points.
+        noise: Standard deviation of the Gaussian noise added along each axis, mesh units.
+        seed: Keys points and noise, together with the shape's name. The points do not depend on the noise.
+
+    Raises:
+        TypeError, ValueError: An argument of a wrong type or out of range.
+    """
+    check_between("noise", noise, 0.0, math.inf)
+    points = Surface(shape.mesh).sample_surface(count, seed=derive_seed(seed, "observed cloud", shape.name)).points
+    return noisy(points, noise, derive_seed(seed, "observed noise", shape.name))
+
+
+def noisy(cloud: Tensor, noise: float, seed: int) -> Tensor:
+    """Return a cloud [N, 3] with Gaussian noise of a standard deviation `noise` along each axis; 0 leaves it alone."""
+    if not noise:
+        return cloud
+    return cloud + noise * ops.normal(len(cloud), RandomStream(seed), device=cloud.device).to(cloud.dtype)
 
 
 def observe_points(shape: Shape, strategy: str, count: int, *, seed: int = 0) -> tuple[Tensor, Tensor]:

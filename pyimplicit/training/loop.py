@@ -87,7 +87,8 @@ def train(
         ConfigError: The network refuses its arguments, the device is not there, the batch cannot be shared among the
             processes, or `log_dir` is given and TensorBoard is not installed.
         DataError: No shapes, or two of one name.
-        TrainingError: The loss stopped being finite; the last checkpoint stays.
+        TrainingError: The loss stopped being finite; the last checkpoint stays. A `CollapseError` where the network
+            ends in a ReLU (NDF) that has let nothing through for some steps.
     """
     check_shapes(shapes)
     check_device(config)

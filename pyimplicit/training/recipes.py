@@ -243,8 +243,8 @@ _OCCUPANCY_NETWORKS: dict[str, Any] = {
     "loss_reduction": "sum",
     "notes": (
         _ENDLESS,
-        "Query points fill a cube of edge 1.1. The authors' noise is on the input at test time too; here it is in "
-        "training only.",
+        "Query points fill a cube of edge 1.1. The authors' noise is on the input at test time too; here it is added "
+        "there on request (cloud_noise of reconstruct_shapes and reconstruct_file).",
     ),
 }
 _ONET = _OCCUPANCY_NETWORKS | {"source": "Mescheder et al., Occupancy Networks, CVPR 2019, and its code"}

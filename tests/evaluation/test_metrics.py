@@ -12,7 +12,7 @@ import trimesh
 from scipy.spatial import cKDTree
 from scipy.spatial.distance import cdist
 
-from pyimplicit.evaluation import Reference, Scores, evaluate
+from pyimplicit.evaluation import Protocol, Reference, Scores, evaluate
 from pyimplicit.evaluation.samples import Samples
 from pyimplicit.geometry.mesh import Mesh
 from pyimplicit.geometry.surface import Surface
@@ -62,7 +62,8 @@ def brute_force(predicted: Mesh, reference: Mesh, samples: int, seed: int, thres
 
 @pytest.mark.parametrize(("predicted", "reference"), [(ball(0.4), box(0.7, 0.5, 0.6)), (torus(), ball(0.35))])
 def test_against_a_matrix_of_distances(predicted, reference):
-    scores = evaluate(predicted, reference, samples=700, iou_points=2_000, thresholds=(0.05, 0.1), seed=3).as_dict()
+    protocol = Protocol(samples=700, iou_points=2_000, thresholds=(0.05, 0.1), nearest="samples")
+    scores = evaluate(predicted, reference, seed=3, preset=protocol).as_dict()
     for name, value in brute_force(predicted, reference, 700, seed=3, threshold=0.05).items():
         assert scores[name] == pytest.approx(value, abs=1e-9), name
 
@@ -96,13 +97,15 @@ def test_a_mesh_against_itself_is_perfect(mesh):
     scores = evaluate(mesh, mesh, samples=5_000, iou_points=5_000)
     assert (scores.iou, scores.f_score, scores.valid, scores.reason) == (1.0, {0.015: 1.0}, True, None)
     assert scores.normal_consistency >= 0.999
-    assert scores.chamfer_l1 == scores.chamfer_l2 == 0
+    assert scores.chamfer_l1 < 1e-7
+    to_samples = evaluate(mesh, mesh, preset=Protocol(samples=5_000, iou_points=5_000, nearest="samples"))
+    assert to_samples.chamfer_l1 == to_samples.chamfer_l2 == 0
 
 
 def test_another_triangulation_of_the_same_ball_leaves_sampling_noise():
     """With n independent samples on an area A the mean distance to the nearest is about sqrt(A / n) / 2."""
     turned = Mesh(ball(0.4).vertices[:, [1, 2, 0]], ball(0.4).faces.flip(0))
-    scores = evaluate(turned, ball(0.4), samples=20_000, iou_points=20_000)
+    scores = evaluate(turned, ball(0.4), preset=Protocol(samples=20_000, iou_points=20_000, nearest="samples"))
     spacing = math.sqrt(4 * math.pi * 0.4**2 / 20_000)
     assert scores.chamfer_l1 == pytest.approx(spacing / 2, rel=0.1)
     assert scores.f_score[0.015] > 0.999

@@ -11,6 +11,7 @@ import pytest
 import torch
 from scipy.spatial import cKDTree
 
+from pyimplicit.data import ProceduralCars
 from pyimplicit.evaluation import PRESETS, Protocol, Reference, evaluate
 from pyimplicit.geometry.mesh import Mesh
 from pyimplicit.geometry.surface import Surface
@@ -121,10 +122,12 @@ def test_stored_samples_give_what_the_mesh_gives():
 
 
 def parts() -> dict[str, Mesh]:
-    """Meshes whose normals are hard: a sheet thinner than the samples are apart, and faces that lie on each other."""
+    """Meshes whose normals are hard: a sheet thinner than the samples are apart, faces that lie on each other, cars."""
     sheet, inner = box(1.0, 0.5, 0.002), box(0.5, 0.5, 0.5)
     double = Mesh(torch.cat([inner.vertices, inner.vertices]), torch.cat([inner.faces, inner.faces + 8]))
-    return {"ball": ball(0.4), "torus": torus(), "sheet": sheet, "double": double}
+    cars = ProceduralCars(count=3, seed=4, resolution=64)
+    found = {"ball": ball(0.4), "torus": torus(), "sheet": sheet, "double": double}
+    return found | {name: cars.load(index) for index, name in enumerate(cars.names())}
 
 
 @pytest.mark.parametrize("name", list(parts()))
@@ -132,21 +135,34 @@ def test_truth_against_itself_in_another_order_of_faces(name):
     """Distances to the surface do not profit from equal samples: other faces first, other samples, same scores."""
     mesh = parts()[name]
     order = torch.randperm(len(mesh.faces), generator=torch.Generator().manual_seed(1))
-    protocol = Protocol(samples=5_000, iou_points=20_000, nearest="surface", sampling="independent")
-    scores = evaluate(Mesh(mesh.vertices, mesh.faces[order]), mesh, preset=protocol)
-    assert scores.iou == 1
-    assert scores.f_score == {0.015: 1.0}
-    assert scores.normal_consistency >= 0.999
-    assert scores.hausdorff[1.0] < 1e-6
+    turned = Mesh(mesh.vertices, mesh.faces[order])
+    for preset in (None, Protocol(sampling="independent")):
+        scores = evaluate(turned, mesh, samples=5_000, iou_points=20_000, preset=preset)
+        assert scores.iou == 1
+        assert scores.f_score == {0.015: 1.0}
+        assert scores.normal_consistency >= 0.999
+        assert scores.hausdorff[1.0] < 1e-6
+    assert scores.nearest == "surface"
+
+
+def test_the_authors_way_keeps_the_floor_in_normals():
+    """On a sheet thinner than the samples are apart the nearest sample is as often on the other side as not."""
+    scores = evaluate(parts()["sheet"], parts()["sheet"], samples=2_000, iou_points=100_000, preset="onet")
+    assert scores.nearest == "samples"
+    assert scores.normal_consistency < 0.999
+    assert scores.chamfer_l1 > 1e-3
 
 
 def test_the_floor_is_what_the_spacing_of_samples_leaves():
-    reference = Reference.from_mesh(ball(0.4), samples=20_000, iou_points=5_000)
+    protocol = Protocol(samples=20_000, iou_points=5_000, nearest="samples")
+    reference = Reference.from_mesh(ball(0.4), preset=protocol)
     floor = reference.floor()
     spacing = math.sqrt(4 * math.pi * 0.4**2 / 20_000)
     assert floor.chamfer_l1 == pytest.approx(spacing / 2, rel=0.05)
     assert (floor.iou, floor.sampling) == (1.0, "independent")
     assert evaluate(ball(0.4), reference).chamfer_l1 == 0
+    to_surface = Reference.from_mesh(ball(0.4), preset=dataclasses.replace(protocol, nearest="surface"))
+    assert to_surface.floor().chamfer_l1 < 1e-7
     with pytest.raises(ValueError, match="reference: expected one made from a mesh, got stored samples"):
         Reference.from_samples(torch.rand(3, 3), None, torch.rand(3, 3), torch.ones(3, dtype=torch.bool)).floor()
 
@@ -226,6 +242,7 @@ def test_stored_samples_that_cannot_be_measured_against():
     ):
         with pytest.raises(ValueError, match=words):
             Reference.from_samples(*arguments)
+    assert Reference.from_samples(points, None, points, inside).protocol.nearest == "samples"
     with pytest.raises(ValueError, match="preset: expected distances to samples"):
         Reference.from_samples(points, None, points, inside, preset=Protocol(nearest="surface"))
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from pyimplicit import networks
 from pyimplicit.errors import ExtractionError
 from pyimplicit.fields import UDF, Field, network_field, surface_field
 from pyimplicit.generation import extract_dense_cloud
@@ -86,6 +87,22 @@ def test_fields_without_a_surface_end_in_an_error():
     away = DistanceMask.from_cloud(torch.full((1, 3), 9.0), 0.1)
     with pytest.raises(ExtractionError, match="within the mask"):
         extract_dense_cloud(surface_field(TORUS, "udf"), 10, mask=away)
+
+
+def test_a_dead_field_has_no_points():
+    """A network whose final ReLU lets nothing through is 0 everywhere: no point may count as arrived."""
+    network = networks.create("ndf", resolution=32, width=2, hidden_size=8, output_bias=-50.0)
+    field = network_field(network.eval(), network.encode(torch.rand(1, 50, 3) - 0.5))
+    mask = DistanceMask.from_cloud(TORUS.sample_surface(3000).points, 0.1)
+    for own in (None, mask):
+        with pytest.raises(ExtractionError, match=r"got 0 or less at 100% of .* ReLU"):
+            extract_dense_cloud(field, 1000, samples=5000, mask=own)
+    most = Field(lambda p: (p[:, 0] - 0.4).clamp(min=0), UDF())
+    with pytest.raises(ExtractionError, match="got 0 or less at 7"):
+        extract_dense_cloud(most, 1000)
+    # Within the mask a network may well be 0 in a layer as thick as half of it.
+    thick = Field(lambda p: (TORUS.unsigned_distance(p) - 0.07).clamp(min=0), UDF())
+    assert len(extract_dense_cloud(thick, 1000, mask=mask)) == 1000
 
 
 @pytest.mark.parametrize(

@@ -88,6 +88,9 @@ def test_a_body_between_coarse_nodes_is_not_seen_and_a_lone_one_falls_back():
     mise, dense, report = both(pair, 128)
     assert report.method == "mise"
     assert len(mise.faces) < len(dense.faces)
+    finer, report = extract_mesh_with_report(pair, 128, coarsest=64)
+    assert same(finer, dense)
+    assert report.share < 0.2
 
 
 @pytest.mark.parametrize("resolution", [20, 33, 63])
@@ -127,6 +130,8 @@ def test_values_beyond_the_fine_level_only():
 
 
 def test_errors():
+    with pytest.raises(ValueError, match="coarsest: expected at least 1, got 0"):
+        extract_mesh(ball(), 32, coarsest=0)
     with pytest.raises(ValueError, match="method: expected one of mise, dense"):
         extract_mesh(ball(), 32, method="octree")
     with pytest.raises(ExtractionError, match="never cross the level"):

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from pyimplicit.data import Shape
+from pyimplicit.errors import CollapseError
 from pyimplicit.geometry import Surface
 from pyimplicit.study import runs
 from pyimplicit.study.clouds import measure_cloud
@@ -55,6 +56,17 @@ def test_a_run_on_unsigned_distances_ends_in_clouds(
     assert np.load(tmp_path / "clouds" / "000-box.npy").shape == (500, 3)
     assert record.timings["train_step"] > 0
     assert record.memory["process_peak"] > 0
+
+
+def test_a_dead_network_has_collapsed_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs, "study_shapes", lambda *_: ([SHAPE], [SHAPE]))
+
+    def dead(*_: object, **__: object) -> None:
+        raise CollapseError("the final ReLU is dead")
+
+    monkeypatch.setattr(runs, "train", dead)
+    record = execute_run(RunTask(spec(), str(tmp_path), str(tmp_path / "data")), lambda *_: None)
+    assert (record.status, record.reason) == ("collapsed", "the final ReLU is dead")
 
 
 def test_the_whole_cube_and_hardly_any_overlap_are_collapses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import torch
 
 from pyimplicit.data import Shape
 from pyimplicit.study.profile import PHASES, profile_training
 from pyimplicit.training import TrainConfig
+from pyimplicit.training.examples import build_training_set, draw_batch
+from pyimplicit.training.run import Run
+from pyimplicit.training.team import Team
 from tests.study.helpers import box
+from tests.training.shapes import tiny_config
 
 
 @pytest.mark.parametrize("network", ["convonet", "deepsdf"])
@@ -30,6 +37,28 @@ def test_phases_memory_and_files(network: str, tmp_path: Path) -> None:
         *("profile.json", "table.md", "cost.png", "trace-50.json.gz", "trace-2000.json.gz")
     }
     assert len((tmp_path / "table.md").read_text().splitlines()) == 6
+
+
+def test_the_step_is_that_of_training(tmp_path: Path) -> None:
+    """Every part of a step of training falls into a phase, and watching it changes no number."""
+    config = tiny_config("convonet", batch_size=4, accumulation=2, mask_distance=0.2)
+    shapes = [Shape("box", "box", box(), {})]
+    data = build_training_set(config, shapes)
+    seen: list[str] = []
+
+    @contextmanager
+    def phase(name: str) -> Iterator[None]:
+        seen.append(name)
+        yield
+        seen.append(f"end of {name}")
+
+    team = Team(0, 1, torch.device("cpu"))
+    plain, watched = Run(config, 1, team), Run(config, 1, team, phase=phase)
+    losses = [[run.step(draw_batch(data, config, step), step) for step in range(3)] for run in (plain, watched)]
+    assert losses[0] == losses[1]
+    assert all(end == f"end of {name}" for name, end in zip(seen[::2], seen[1::2], strict=True))  # none within another
+    part = ["encode", "encode", "decode", "loss", "backward"]
+    assert seen[::2] == ["draw", "backward", *part, *part, "optimiser"] * 3
 
 
 def test_nothing_to_measure(tmp_path: Path) -> None:

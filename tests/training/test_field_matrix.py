@@ -44,8 +44,9 @@ def test_trains_and_is_extracted(tmp_path, network, field):
     if field == "udf":
         try:
             found = extract_dense_cloud(field_of, 500, steps=2, samples=2000)
-        except ExtractionError:  # nothing near 0 yet: a field that says so is what is asked of it
-            assert float(values.detach().min()) > 0
+        except ExtractionError:  # nothing near 0 yet, or nearly all: a field that says so is what is asked of it
+            below = float((values.detach() <= 0).double().mean())
+            assert below == 0 or below > 0.5
             return
         assert found.shape == (500, 3)
     else:

@@ -68,6 +68,19 @@ def test_what_is_a_cloud(place: Path) -> None:
     assert [is_cloud_file(Path(name)) for name in names] == [True] * 4 + [False] * 4
 
 
+@pytest.mark.parametrize("name", ["ball.obj", "points.xyz"])
+def test_noise_on_what_is_seen(place: Path, name: str) -> None:
+    """ONet and ConvONet are tested by their authors with the noise of their training."""
+    network = trained()
+    for noise in (0.0, 0.01, 0.01):
+        reconstruct_file(network, name, resolution=16, cloud_noise=noise)
+    clean, one, again = network.network.seen
+    assert torch.equal(one, again)
+    assert float((one - clean).std()) == pytest.approx(0.01, rel=0.12)  # five standard deviations of its estimate
+    with pytest.raises(ValueError, match="cloud_noise: expected at least 0"):
+        reconstruct_file(network, name, cloud_noise=-1.0)
+
+
 def test_a_mesh_comes_back_where_it_was(place: Path) -> None:
     found = reconstruct_file(trained(), "ball.obj", resolution=64)
     assert isinstance(found.surface, Mesh)

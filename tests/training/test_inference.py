@@ -69,6 +69,12 @@ def test_what_is_seen_of_a_shape_depends_on_it_and_the_seed_only() -> None:
     assert observe_cloud(one, 30).shape == (30, 3)
     assert torch.equal(observe_cloud(one, 30), observe_cloud(one, 30))
     assert not torch.equal(observe_cloud(one, 30), observe_cloud(one, 30, seed=1))
+    noise = observe_cloud(one, 3_000, noise=0.005) - observe_cloud(one, 3_000)
+    assert float(noise.std()) == pytest.approx(0.005, rel=0.03)  # five standard deviations of its estimate
+    assert float(noise.mean(dim=0).abs().max()) < 5 * 0.005 / 3_000**0.5
+    assert torch.equal(observe_cloud(one, 30, noise=0.005), observe_cloud(one, 30, noise=0.005))
+    with pytest.raises(ValueError, match="noise: expected at least 0"):
+        observe_cloud(one, 30, noise=-0.1)
     points, signed_distance = observe_points(other, "uniform", 50)
     assert points.shape == (50, 3)
     assert (signed_distance - (points.norm(dim=1) - 0.4)).abs().max() < 0.0025

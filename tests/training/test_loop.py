@@ -7,12 +7,14 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from pyimplicit.errors import CheckpointError, ConfigError, DataError, TrainingError
+from pyimplicit.errors import CheckpointError, CollapseError, ConfigError, DataError, TrainingError
 from pyimplicit.training import TrainResult, load_checkpoint, load_trained, train
+from pyimplicit.training.run import DEAD_STEPS
 from tests.training.shapes import SIZES, sphere, tiny_config
 
 SHAPES = [sphere(0.2), sphere(0.3), sphere(0.4)]
@@ -137,6 +139,32 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
         train(config, SHAPES, tmp_path)
     losses = [json.loads(line)["loss"] for line in (tmp_path / "losses.jsonl").read_text().splitlines()]
     assert load_checkpoint(tmp_path).step == len(losses) < 50
+
+
+@pytest.mark.parametrize("changes", [{}, {"mask_distance": 0.1}, {"batch_size": 4, "accumulation": 2}])
+def test_a_dead_final_relu_is_found_and_said(tmp_path: Path, changes: dict[str, Any]) -> None:
+    config = tiny_config("ndf", steps=200, save_every=10, **changes)
+    dead = dataclasses.replace(config, network_config={**config.network_config, "output_bias": -50.0})
+    with pytest.raises(
+        CollapseError, match=f"final ReLU of ndf is dead: .* {DEAD_STEPS} steps up to step {DEAD_STEPS} "
+    ):
+        train(dead, SHAPES, tmp_path)
+    assert load_checkpoint(tmp_path).step == 40
+
+
+def test_the_authors_start_may_die_and_ours_does_not(tmp_path: Path) -> None:
+    """With torch's own last bias all answers may begin at 0; as long as some do not, the network learns."""
+    ended = {}
+    for seed in (0, 2):
+        config = tiny_config("ndf", steps=70, seed=seed, learning_rate=1e-4)
+        authors = dataclasses.replace(config, network_config={**config.network_config, "output_bias": None})
+        assert len(train(config, SHAPES, tmp_path / f"{seed}").losses) == 70
+        try:
+            losses = train(authors, SHAPES, tmp_path / f"authors-{seed}").losses
+            ended[seed] = losses[-1] < losses[0]
+        except CollapseError:
+            ended[seed] = False
+    assert ended == {0: False, 2: True}
 
 
 def test_bad_arguments_are_named(tmp_path: Path) -> None:
