@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,36 +20,47 @@ MAX_DEPTH = 1000
 POLYGON, CLOSED_LINE, LINE, STRIP = 0, 1, 2, 4  # low four bits of the flags of a SURF
 
 
-def parse_ac3d(text: str) -> tuple[Array, NDArray[np.int64]]:
+class Ac3dMesh(NamedTuple):
+    """The triangles of an AC3D file, and whether objects that it announces are missing."""
+
+    vertices: Array  # [V, 3] float64
+    faces: NDArray[np.int64]  # [F, 3] int64
+    missing: int = 0  # objects that `kids` lines announce and that the file does not hold
+
+
+def parse_ac3d(text: str) -> Ac3dMesh:
     """Read the triangles of an AC3D file.
 
     Polygons are cut into fans, triangle strips (an extension of the racing game TORCS) into triangles of one
     orientation; lines are ignored. Each object's `rot` and `loc`, and those of the objects around it, are applied.
     Texture names, materials and texture coordinates are skipped. Vertices are neither merged nor dropped.
 
+    A file may end between two objects although more were announced: editors that delete objects leave `kids` counts
+    behind that are too high. What is there is returned, with the number of those that are missing, because a file that
+    was cut just there looks the same. A file that ends inside an object is refused.
+
     Args:
         text: The whole file.
 
     Returns:
-        Vertices [V, 3] float64 and faces [F, 3] int64; both may be empty.
+        Vertices [V, 3] float64 and faces [F, 3] int64, which may be empty, and the number of missing objects.
 
     Raises:
-        MeshFileError: Not an AC3D file, truncated or malformed; the message names the line.
+        MeshFileError: Not an AC3D file, cut inside an object or malformed; the message names the line.
 
     Source:
         Andy Colebourne, The AC3D file format; the strips: TORCS, ssggraph/grloadac.cpp.
 
     Example:
         >>> text = "AC3Db\\nOBJECT poly\\nnumvert 3\\n0 0 0\\n1 0 0\\n0 1 0\\nnumsurf 1\\nSURF 0x0\\nmat 0\\nrefs 3\\n"
-        >>> vertices, faces = parse_ac3d(text + "0 0 0\\n1 0 0\\n2 0 0\\nkids 0\\n")
-        >>> vertices.shape, faces.tolist()
-        ((3, 3), [[0, 1, 2]])
+        >>> vertices, faces, missing = parse_ac3d(text + "0 0 0\\n1 0 0\\n2 0 0\\nkids 0\\n")
+        >>> vertices.shape, faces.tolist(), missing
+        ((3, 3), [[0, 1, 2]], 0)
     """
     parser = _Parser(text)
-    parser.parse()
-    if not parser.vertices:
-        return np.zeros((0, 3)), np.zeros((0, 3), dtype=np.int64)
-    return np.concatenate(parser.vertices), np.array(parser.faces, dtype=np.int64).reshape(-1, 3)
+    missing = parser.parse()
+    vertices = np.concatenate(parser.vertices) if parser.vertices else np.zeros((0, 3))
+    return Ac3dMesh(vertices, np.array(parser.faces, dtype=np.int64).reshape(-1, 3), missing)
 
 
 class _Parser:
@@ -62,7 +73,8 @@ class _Parser:
         self.vertex_count = 0
         self.faces: list[tuple[int, int, int]] = []
 
-    def parse(self) -> None:
+    def parse(self) -> int:
+        """Read the whole file; return how many objects it announces and does not hold."""
         if not self.lines[0].startswith("AC3D"):
             raise MeshFileError(f"line 1: expected the header 'AC3D', got {self.lines[0][:40]!r}")
         self.line = 1
@@ -82,8 +94,7 @@ class _Parser:
                 parents.pop()
             if len(parents) > MAX_DEPTH:
                 raise self._error(f"objects nested more than {MAX_DEPTH} deep")
-        if parents:
-            raise self._error(f"the file ends {sum(kids for _, _, kids in parents)} objects too early")
+        return sum(kids for _, _, kids in parents)
 
     def _object(self, rotation: Array, place: Array) -> tuple[Array, Array, int]:
         """Read one object up to its `kids` line; return its transformation to the world and its number of children."""
