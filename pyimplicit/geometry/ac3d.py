@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import pairwise
 from typing import NamedTuple, TypeVar
 
@@ -28,7 +28,7 @@ class Ac3dMesh(NamedTuple):
     missing: int = 0  # objects that `kids` lines announce and that the file does not hold
 
 
-def parse_ac3d(text: str) -> Ac3dMesh:
+def parse_ac3d(text: str, leave_out: Collection[str] = ()) -> Ac3dMesh:
     """Read the triangles of an AC3D file.
 
     Polygons are cut into fans, triangle strips (an extension of the racing game TORCS) into triangles of one
@@ -41,12 +41,15 @@ def parse_ac3d(text: str) -> Ac3dMesh:
 
     Args:
         text: The whole file.
+        leave_out: Names of objects whose own surfaces are skipped, such as the wake behind a ship; objects inside them
+            are not.
 
     Returns:
         Vertices [V, 3] float64 and faces [F, 3] int64, which may be empty, and the number of missing objects.
 
     Raises:
-        MeshFileError: Not an AC3D file, cut inside an object or malformed; the message names the line.
+        MeshFileError: Not an AC3D file, cut inside an object or malformed, and then the message names the line; or no
+            object has a name in `leave_out`.
 
     Source:
         Andy Colebourne, The AC3D file format; the strips: TORCS, ssggraph/grloadac.cpp.
@@ -57,8 +60,10 @@ def parse_ac3d(text: str) -> Ac3dMesh:
         >>> vertices.shape, faces.tolist(), missing
         ((3, 3), [[0, 1, 2]], 0)
     """
-    parser = _Parser(text)
+    parser = _Parser(text, leave_out)
     missing = parser.parse()
+    if unknown := sorted(set(leave_out) - parser.left_out):
+        raise MeshFileError(f"no object is named {', '.join(unknown)}")
     vertices = np.concatenate(parser.vertices) if parser.vertices else np.zeros((0, 3))
     return Ac3dMesh(vertices, np.array(parser.faces, dtype=np.int64).reshape(-1, 3), missing)
 
@@ -66,8 +71,10 @@ def parse_ac3d(text: str) -> Ac3dMesh:
 class _Parser:
     """A cursor over the lines, and the triangles found so far."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, leave_out: Collection[str]) -> None:
         self.lines = text.split("\n")
+        self.leave_out = frozenset(leave_out)
+        self.left_out: set[str] = set()
         self.line = 0  # lines consumed, which is also the number of the current line, from 1
         self.vertices: list[Array] = []
         self.vertex_count = 0
@@ -101,9 +108,12 @@ class _Parser:
         around = rotation  # of the object around this one: `loc` is in its axes
         points: Array = np.zeros((0, 3))
         surfaces: list[tuple[int, list[int]]] = []
+        name = ""
         while (words := self._next_words()) is not None:
             key = words[0]
-            if key == "loc":
+            if key == "name":
+                name = " ".join(words[1:]).strip('"')
+            elif key == "loc":
                 place = around @ np.array(self._numbers(words[1:], 3, float)) + place
             elif key == "rot":
                 # Nine numbers, column by column.
@@ -115,6 +125,9 @@ class _Parser:
             elif key == "numsurf":
                 surfaces = [self._surface(len(points)) for _ in range(self._count(words))]
             elif key == "kids":
+                if name in self.leave_out:
+                    self.left_out.add(name)
+                    return rotation, place, self._count(words)
                 self.vertices.append(points @ rotation.T + place)
                 for kind, corners in surfaces:
                     self.faces.extend(self._triangles(kind, corners))
@@ -122,7 +135,7 @@ class _Parser:
                 return rotation, place, self._count(words)
             elif key in ("OBJECT", "MATERIAL", "SURF"):
                 raise self._error(f"{key} inside an object: its 'kids' line is missing")
-            # All else (name, texture, crease, url, ...) says nothing about the geometry.
+            # All else (texture, crease, url, ...) says nothing about the geometry.
         raise self._error("the file ends inside an object")
 
     def _vertices(self, count: int) -> Array:

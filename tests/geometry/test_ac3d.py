@@ -96,6 +96,21 @@ def test_objects_without_geometry_give_no_faces():
     assert faces.shape == (0, 3)
 
 
+def test_objects_can_be_left_out_by_name():
+    child = SQUARE[SQUARE.index("OBJECT poly") :]
+    text = SQUARE.replace("kids 1", "kids 2") + child.replace("a square OBJECT", "Wake").replace("0 1 0 0", "0 7 0 0")
+    assert parse_ac3d(text).faces.tolist() == [[0, 1, 2], [0, 2, 3], [4, 5, 6], [4, 6, 7]]
+    found = parse_ac3d(text, leave_out=("Wake",))
+    assert (found.vertices.tolist(), found.faces.tolist()) == (parse_ac3d(SQUARE)[0].tolist(), [[0, 1, 2], [0, 2, 3]])
+    found = parse_ac3d(text, leave_out=("a square OBJECT",))
+    assert found.vertices.tolist() == [[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 7, 0]]
+    assert found.faces.tolist() == [[0, 1, 2], [0, 2, 3]]
+    around = 'AC3Db\nOBJECT group\nname "Wake"\nloc 0 0 9\nkids 1\n' + child  # what is inside stays
+    assert parse_ac3d(around, leave_out=["Wake"]).vertices[:, 2].tolist() == [9, 9, 9, 9]
+    with pytest.raises(MeshFileError, match="no object is named Chute, Flame"):
+        parse_ac3d(text, leave_out=("Flame", "Wake", "Chute"))
+
+
 def test_objects_that_are_announced_but_missing_are_counted():
     whole = parse_ac3d(SQUARE)
     assert whole.missing == 0
