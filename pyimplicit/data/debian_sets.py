@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from pyimplicit.data.sources import check_index, data_root
+from pyimplicit.data.sources import ListedShapes, check_index, data_root
 from pyimplicit.errors import DataError
 from pyimplicit.geometry.files import load_mesh
 from pyimplicit.geometry.mesh import Mesh
@@ -96,7 +96,7 @@ def parse_set(table: Mapping[str, Any]) -> DebianSet:
     return DebianSet(table["name"], table["about"], includes, packages, tuple(meshes))
 
 
-class DebianMeshes:
+class DebianMeshes(ListedShapes):
     """The meshes of a set, as `fetch` stored them.
 
     They are raw: open, of many parts. TORCS and Trigger Rally draw wheels apart, so their cars have none. All are
@@ -113,7 +113,6 @@ class DebianMeshes:
 
     def __init__(self, name: str, root: str | os.PathLike[str] | None = None) -> None:
         whole = read_set(name)
-        self.name = name
         self._meshes: list[tuple[DebianMesh, Path, str]] = []  # each with its file and its fingerprint
         for part in (*whole.includes, name):
             folder = data_root(root) / part
@@ -123,21 +122,10 @@ class DebianMeshes:
             for mesh in read_set(part).meshes:
                 file = files[mesh.name]
                 self._meshes.append((mesh, folder / file["path"], f"{part}/{file['sha256']}{mesh.changes}"))
-
-    def __len__(self) -> int:
-        return len(self._meshes)
-
-    def names(self) -> list[str]:
-        """Return the name of each mesh."""
-        return [mesh.name for mesh, _, _ in self._meshes]
-
-    def groups(self) -> list[str]:
-        """Return the group of each mesh: what was made from one base mesh, such as an aeroplane and a longer one."""
-        return [mesh.group for mesh, _, _ in self._meshes]
-
-    def splits(self) -> list[str]:
-        """Return "train", "val" or "test" for each mesh; no group is parted."""
-        return [mesh.split for mesh, _, _ in self._meshes]
+        meshes = [mesh for mesh, _, _ in self._meshes]
+        super().__init__(
+            name, [mesh.name for mesh in meshes], [mesh.split for mesh in meshes], [mesh.group for mesh in meshes]
+        )
 
     def load(self, index: int) -> Mesh:
         """Read one mesh, turned and in metres; errors as `load_mesh`."""
