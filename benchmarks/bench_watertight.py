@@ -94,8 +94,9 @@ def close(given: Input, method: str, resolution: int, picture: bool) -> dict[str
 def row_of(given: Input, method: str, resolution: int, picture: bool) -> dict[str, Any]:
     """A row, or what became of its process."""
     row: dict[str, Any] = {"source": given.source, "mesh": given.name, "method": method}
-    threads = (torch.get_num_threads(),)
-    with multiprocessing.get_context("spawn").Pool(1, torch.set_num_threads, threads) as pool:
+    context = multiprocessing.get_context("forkserver")  # its server imports torch once
+    context.set_forkserver_preload(["benchmarks.bench_watertight"])
+    with context.Pool(1, torch.set_num_threads, (torch.get_num_threads(),)) as pool:
         try:
             return row | pool.apply_async(close, (given, method, resolution, picture)).get(LIMIT)
         except multiprocessing.TimeoutError:
