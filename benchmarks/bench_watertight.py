@@ -95,7 +95,7 @@ def row_of(given: Input, method: str, resolution: int, picture: bool) -> dict[st
     """A row, or what became of its process."""
     row: dict[str, Any] = {"source": given.source, "mesh": given.name, "method": method}
     context = multiprocessing.get_context("forkserver")  # its server imports torch once
-    context.set_forkserver_preload(["benchmarks.bench_watertight"])
+    context.set_forkserver_preload(["benchmarks.contact_sheet", "pyimplicit.data"])
     with context.Pool(1, torch.set_num_threads, (torch.get_num_threads(),)) as pool:
         try:
             return row | pool.apply_async(close, (given, method, resolution, picture)).get(LIMIT)
@@ -151,8 +151,8 @@ def main(arguments: list[str] | None = None) -> None:
                 print_rows("", rows[-1:])
         if pictures:
             print(save_sheet(pictures, options.sheets / f"{Path(source).stem}.png"))
-    print_rows("closing meshes", summary(rows))
-    print(save(options.name, summary(rows) + rows, torch.device("cpu"), options.out))
+        print_rows("closing meshes", summary(rows))
+        print(save(options.name, summary(rows) + rows, torch.device("cpu"), options.out))
 
 
 if __name__ == "__main__":
