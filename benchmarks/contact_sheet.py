@@ -41,11 +41,23 @@ def draw_mesh(mesh: Mesh) -> NDArray[np.float32]:
     starts = across[None, :, None] * right + down[:, None, None] * up + 2 * towards
     origins = torch.from_numpy(starts.reshape(-1, 3)).float()
     hits = surface.cast_rays(origins, torch.from_numpy(-towards).float().expand_as(origins).contiguous())
-    normals = surface.face_normals(hits.face.clamp(min=0)).double().numpy()
+    normals = _smooth_normals(unit)[unit.faces[hits.face.clamp(min=0)].numpy()]
+    normals = np.einsum("nkc,nk->nc", normals, hits.barycentric.double().numpy())
+    normals /= np.linalg.norm(normals, axis=1, keepdims=True).clip(1e-12)
     light = 0.15 + 0.5 * np.abs(normals @ towards) + 0.35 * np.abs(normals @ up)
     seen = hits.hit.numpy()[:, None]
     picture = np.where(seen, light.clip(0, 1)[:, None] * COLOUR, 1.0)
     return picture.reshape(HEIGHT, WIDTH, 3).astype(np.float32)
+
+
+def _smooth_normals(mesh: Mesh) -> NDArray[np.float64]:
+    """A normal for each vertex: its faces', by their areas, so that the directions of slivers do not show."""
+    corners = mesh.vertices.double().numpy()[mesh.faces.numpy()]
+    areas = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    normals = np.zeros((len(mesh.vertices), 3))
+    for corner in range(3):
+        np.add.at(normals, mesh.faces[:, corner].numpy(), areas)
+    return normals / np.linalg.norm(normals, axis=1, keepdims=True).clip(1e-30)
 
 
 def save_sheet(pictures: Mapping[str, NDArray[np.float32]], path: Path) -> Path:
