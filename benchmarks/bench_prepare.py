@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import multiprocessing
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -144,31 +146,62 @@ def manifest(shapes: int, scratch: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def wait_for(process: subprocess.Popen[bytes], sign: Callable[[], bool]) -> None:
+    """Wait until a sign is seen or the process has ended."""
+    while process.poll() is None and not sign():
+        time.sleep(0.01)
+
+
+def holds_lock(process: subprocess.Popen[bytes], out: Path) -> bool:
+    """Whether it is this process that works in the folder: a lock file stays behind whoever was killed."""
+    try:
+        return (out / "set.lock").read_text().strip() == str(process.pid)
+    except OSError:
+        return False
+
+
 def kills(count: int, scratch: Path, seed: int = 0) -> list[dict[str, Any]]:
-    """One row: how many shapes were prepared in all, and whether the set is the same."""
+    """One row: what random kills hit, and whether the set is the same in the end."""
     shapes = 12 * count
     config = ["--count", str(shapes), "--cloud", "5000", "--evaluation", "5000", "--shard-size", "8"]
     command = [sys.executable, "-m", "pyimplicit", "prepare", "procedural", "--processes", "1", *config, "--out"]
     quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    start = time.perf_counter()
-    subprocess.run([*command, str(scratch / "whole")], check=True, **quiet)
-    whole = time.perf_counter() - start
-    out = scratch / "killed"
+    whole, out = scratch / "whole", scratch / "killed"
+    with subprocess.Popen([*command, str(whole)], **quiet) as process:
+        wait_for(process, lambda: holds_lock(process, whole))
+        locked = time.perf_counter()
+        wait_for(process, lambda: any((whole / "pending").glob("*.safetensors")))
+        first = time.perf_counter() - locked  # its worker starts meanwhile
+    work = time.perf_counter() - locked - first
+
+    def done() -> int:
+        found = {int(path.stem) for path in (out / "pending").glob("*.safetensors") if path.stem.isdigit()}
+        for path in (out / "shards").glob("*.json"):
+            found |= {entry["index"] for entry in json.loads(path.read_text())["entries"]}
+        return len(found)
+
     random = np.random.default_rng(seed)
-    for turn in range(count):
+    progress: list[int] = []
+    for _ in range(count):
         with subprocess.Popen([*command, str(out)], **quiet) as process:
-            while process.poll() is None and not (out / "set.lock").exists():
-                time.sleep(0.01)
-            time.sleep(float(random.uniform(0.0, 2.0 * whole / count)) + 2.0 * (turn % 2))
+            wait_for(process, lambda: holds_lock(process, out))
+            time.sleep(float(random.uniform(0.0, first + 2.0 * work / count)))
+            hit = process.poll() is None
             process.kill()
+        if hit:
+            progress.append(done())
+    start = time.perf_counter()
     subprocess.run([*command, str(out)], check=True, **quiet)
-    killed, expected = StoredSet(out), StoredSet(scratch / "whole")
+    rest = time.perf_counter() - start
+    killed, expected = StoredSet(out), StoredSet(whole)
     killed.verify()
     return [
         {
-            "kills": count, "shapes": len(killed), "lost": len(set(expected.names()) - set(killed.names())),
+            "kills": count, "hit work": len(progress), "after shapes": " ".join(map(str, progress)),
+            "shapes": len(killed), "lost": len(set(expected.names()) - set(killed.names())),
             "doubled": len(killed) - len(set(killed.names())), "same content": killed.content == expected.content,
             "files left over": sum(1 for path in out.rglob("*") if ".tmp" in path.name or "pending/" in str(path)),
+            "s whole": first + work, "s rest": rest,
         }
     ]  # fmt: skip
 

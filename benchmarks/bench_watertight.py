@@ -1,6 +1,9 @@
 """Closing real meshes: time, whether the result is closed, what moved; against point-cloud-utils in the same run.
 
-python -m benchmarks.bench_watertight MESH_OR_FOLDER ... [--method fusion winding] [--against pcu] [--least-faces 300]
+    python -m benchmarks.bench_watertight SOURCE ... [--method fusion winding] [--against pcu] [--sheets docs/closed]
+
+A source is a mesh file, a folder that is searched for them, or the name of a set that was fetched, such as
+debian-aircraft. With --sheets each source's closed meshes are drawn, small, into one picture.
 
 Each mesh and method is a process of its own with a time limit, since a library may crash or keep its memory. Lengths
 are in cells of our grid (longest side / resolution), volumes in units of the cube of the longest side: "in-out" is how
@@ -13,13 +16,17 @@ import argparse
 import multiprocessing
 import statistics
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from benchmarks.contact_sheet import draw_mesh, save_sheet
 from benchmarks.harness import parse_arguments, print_rows, save
+from pyimplicit.data import DEBIAN_SETS, DebianMeshes
 from pyimplicit.errors import PyImplicitError
 from pyimplicit.geometry import Mesh, Surface, inspect_mesh, make_watertight
 from pyimplicit.geometry.files import load_mesh
@@ -38,9 +45,31 @@ def pcu_watertight(mesh: Mesh) -> Mesh:
     return Mesh(np.asarray(made[0]), np.asarray(made[1]).astype(np.int64))
 
 
-def close(path: str, method: str, resolution: int) -> dict[str, Any]:
-    """One row, made in a process of its own."""
-    mesh = load_mesh(path)
+@dataclass(frozen=True)
+class Input:
+    """Where a mesh comes from."""
+
+    source: str  # a set, or a file or folder as it was given
+    name: str
+    place: str | int  # path, or index in the set
+
+    def load(self) -> Mesh:
+        """Read it."""
+        return DebianMeshes(self.source).load(self.place) if isinstance(self.place, int) else load_mesh(self.place)
+
+
+def list_inputs(source: str) -> list[Input]:
+    """All meshes of a source."""
+    if source in DEBIAN_SETS:
+        return [Input(source, name, index) for index, name in enumerate(DebianMeshes(source).names())]
+    path = Path(source)
+    files = [path] if path.is_file() else sorted(path.rglob("*"))
+    return [Input(source, file.stem, str(file)) for file in files if file.suffix.lower() in SUFFIXES]
+
+
+def close(given: Input, method: str, resolution: int, picture: bool) -> dict[str, Any]:
+    """One row, made in a process of its own, and a picture of the result if asked for."""
+    mesh = given.load()
     started = time.perf_counter()
     try:
         made = pcu_watertight(mesh) if method == "pcu" else make_watertight(mesh, method, resolution)[0]
@@ -53,19 +82,23 @@ def close(path: str, method: str, resolution: int) -> dict[str, Any]:
     source, result = Surface(mesh), Surface(made)
     out = result.unsigned_distance(source.sample_surface(POINTS).points)
     back = source.unsigned_distance(result.sample_surface(POINTS).points)
-    return {
+    row = {
         "s": seconds, "closed": found.is_closed and found.is_oriented, "faces": len(made.faces),
         "in-out": float(out.median()) / cell, "out-in": float(back.mean()) / cell,
         "out-in most": float(back.max()) / cell, "volume": found.volume / side**3,
+        "bodies": found.components,
     }  # fmt: skip
+    return row | {"picture": draw_mesh(made)} if picture else row
 
 
-def row_of(path: Path, method: str, resolution: int) -> dict[str, Any]:
+def row_of(given: Input, method: str, resolution: int, picture: bool) -> dict[str, Any]:
     """A row, or what became of its process."""
-    row: dict[str, Any] = {"mesh": path.stem, "method": method}
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
+    row: dict[str, Any] = {"source": given.source, "mesh": given.name, "method": method}
+    context = multiprocessing.get_context("forkserver")  # its server imports torch once
+    context.set_forkserver_preload(["benchmarks.contact_sheet", "pyimplicit.data"])
+    with context.Pool(1, torch.set_num_threads, (torch.get_num_threads(),)) as pool:
         try:
-            return row | pool.apply_async(close, (str(path), method, resolution)).get(LIMIT)
+            return row | pool.apply_async(close, (given, method, resolution, picture)).get(LIMIT)
         except multiprocessing.TimeoutError:
             return row | {"failed": f"no answer within {LIMIT:.0f} s"}
         except Exception as error:  # whatever a library raises costs one row
@@ -73,17 +106,17 @@ def row_of(path: Path, method: str, resolution: int) -> dict[str, Any]:
 
 
 def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One row a method."""
+    """One row a source and method."""
     found = []
-    for method in dict.fromkeys(row["method"] for row in rows):
-        own = [row for row in rows if row["method"] == method]
+    for source, method in dict.fromkeys((row["source"], row["method"]) for row in rows):
+        own = [row for row in rows if (row["source"], row["method"]) == (source, method)]
         done = [row for row in own if "failed" not in row]
         if not done:
             continue
         found.append(
-            {"method": method, "meshes": len(own), "closed": sum(row["closed"] for row in done)}
+            {"source": source, "method": method, "meshes": len(own), "closed": sum(row["closed"] for row in done)}
             | {f"median {key}": statistics.median(row[key] for row in done) for key in ("s", "in-out", "out-in")}
-            | {"largest out-in": max(row["out-in most"] for row in done)}
+            | {"largest s": max(row["s"] for row in done), "largest out-in": max(row["out-in most"] for row in done)}
             | {"median volume": statistics.median(row["volume"] for row in done)}
         )
     return found
@@ -91,33 +124,35 @@ def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def main(arguments: list[str] | None = None) -> None:
     def add(parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("meshes", nargs="+", type=Path, help="mesh files, or folders that are searched for them")
+        parser.add_argument("sources", nargs="+", help="mesh files, folders, or names of fetched sets")
         parser.add_argument("--method", nargs="+", default=["fusion"], choices=["fusion", "winding"])
         parser.add_argument("--against", nargs="*", default=[], choices=["pcu"])
         parser.add_argument("--resolution", type=int, default=256, help="cells along the longest side")
-        parser.add_argument("--least-faces", type=int, default=300, help="smaller meshes are left out")
+        parser.add_argument("--least-faces", type=int, default=300, help="smaller meshes of files are left out")
+        parser.add_argument("--sheets", type=Path, help="folder for a picture of each source's first method")
+        parser.add_argument("--name", default="watertight", help="name of the results' file")
 
     options = parse_arguments(__doc__, arguments, add)
-    paths = [
-        path
-        for given in options.meshes
-        for path in ([given] if given.is_file() else sorted(given.rglob("*")))
-        if path.suffix.lower() in SUFFIXES
-    ]
     rows: list[dict[str, Any]] = []
-    for path in paths:
-        try:
-            faces = len(load_mesh(path).faces)
-        except PyImplicitError as error:
-            print(f"{path.name}: left out: {error}")
-            continue
-        if faces < options.least_faces:
-            continue
-        for method in (*options.method, *options.against):
-            rows.append(row_of(path, method, options.resolution))
-            print_rows("", rows[-1:])
-    print_rows("closing meshes", summary(rows))
-    print(save("watertight", summary(rows) + rows, torch.device("cpu"), options.out))
+    for source in options.sources:
+        pictures: dict[str, NDArray[np.float32]] = {}
+        for given in list_inputs(source):
+            try:
+                if isinstance(given.place, str) and len(given.load().faces) < options.least_faces:
+                    continue
+            except PyImplicitError as error:
+                print(f"{given.name}: left out: {error}")
+                continue
+            for method in (*options.method, *options.against):
+                row = row_of(given, method, options.resolution, options.sheets and method == options.method[0])
+                if (picture := row.pop("picture", None)) is not None:
+                    pictures[given.name] = picture
+                rows.append(row)
+                print_rows("", rows[-1:])
+        if pictures:
+            print(save_sheet(pictures, options.sheets / f"{Path(source).stem}.png"))
+        print_rows("closing meshes", summary(rows))
+        print(save(options.name, summary(rows) + rows, torch.device("cpu"), options.out))
 
 
 if __name__ == "__main__":

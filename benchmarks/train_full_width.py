@@ -22,7 +22,7 @@ from typing import Any
 import torch
 
 from benchmarks.harness import print_rows, save
-from pyimplicit.data import DebianCars, prepare_shapes
+from pyimplicit.data import DebianMeshes, prepare_shapes
 from pyimplicit.training import recipe, train
 
 NETWORKS = ["onet", "convonet:3plane", "convonet:grid32", "airnet:300", "deepsdf", "curriculum_deepsdf"]
@@ -37,7 +37,7 @@ def train_one(label: str, arguments: argparse.Namespace) -> dict[str, Any]:
         arguments.count, steps=arguments.steps, batch_size=arguments.batch, pool_size=20_000, threads=arguments.threads,
         device=arguments.device, save_every=arguments.steps,
     )  # fmt: skip
-    cars = DebianCars(arguments.data)
+    cars = DebianMeshes("debian-cars", arguments.data)
     shapes = prepare_shapes(cars, arguments.shapes, indices=range(arguments.count))
     with tempfile.TemporaryDirectory() as folder:
         result = train(config, shapes, folder)

@@ -29,7 +29,7 @@ def data_list(arguments: Namespace) -> int:
     from pyimplicit.data import SOURCES
 
     for name, text in SOURCES.items():
-        print(f"{name:14}{text}")
+        print(f"{name:17}{text}")
     return 0
 
 
@@ -38,7 +38,7 @@ def data_fetch(arguments: Namespace) -> int:
     from pyimplicit.data import fetch
 
     with _bar(f"fetching {arguments.name}") as progress:
-        where = fetch(arguments.name, root=arguments.root, progress=progress)
+        where = fetch(arguments.name, root=arguments.root, progress=progress, packages=arguments.packages)
     print(where)
     return 0
 

@@ -1,7 +1,8 @@
 """Sources of meshes and of samples, shapes prepared from them, and stored sets."""
 
 from pyimplicit.data.archives import read_npz, unpack_archive
-from pyimplicit.data.debian import TEST_CARS, DebianCars, fetch
+from pyimplicit.data.debian import fetch
+from pyimplicit.data.debian_sets import DEBIAN_SETS, DebianMeshes
 from pyimplicit.data.deepsdf import DeepSdfSamples, export_deepsdf
 from pyimplicit.data.folder import FolderSource
 from pyimplicit.data.ifnet import IfNetSamples
@@ -10,15 +11,15 @@ from pyimplicit.data.opening import SOURCES, open_source
 from pyimplicit.data.prepared import Shape, prepare_shapes, split_shapes
 from pyimplicit.data.preparing import PrepareConfig, pool_name, prepare_set
 from pyimplicit.data.procedural import ProceduralCars
-from pyimplicit.data.samples import LabelledPoints, SampledShape, SampleSource, ShapeSamples
+from pyimplicit.data.samples import LabelledPoints, SampledShape, SampleSource, ShapeSamples, Split
 from pyimplicit.data.shapenet import ShapeNet
 from pyimplicit.data.sources import Source, data_root
 from pyimplicit.data.stored_set import StoredSet
 
 __all__ = [
+    "DEBIAN_SETS",
     "SOURCES",
-    "TEST_CARS",
-    "DebianCars",
+    "DebianMeshes",
     "DeepSdfSamples",
     "FolderSource",
     "IfNetSamples",
@@ -32,6 +33,7 @@ __all__ = [
     "ShapeNet",
     "ShapeSamples",
     "Source",
+    "Split",
     "StoredSet",
     "data_root",
     "export_deepsdf",

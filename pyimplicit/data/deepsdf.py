@@ -26,7 +26,7 @@ from pyimplicit.checks import check_choice
 from pyimplicit.data.archives import read_npz
 from pyimplicit.data.onet import choose_points, fitting, write_npz
 from pyimplicit.data.samples import LabelledPoints, ShapeSamples
-from pyimplicit.data.sources import check_index
+from pyimplicit.data.sources import ListedShapes, check_index
 from pyimplicit.data.splits import SPLITS, check_part, read_text, safe_part
 from pyimplicit.data.store import write_json
 from pyimplicit.data.stored_set import StoredSet
@@ -47,8 +47,8 @@ FRAMES = ("sphere", "original")
 log = logging.getLogger(__name__)
 
 
-class DeepSdfSamples:
-    """The samples in a data folder of DeepSDF.
+class DeepSdfSamples(ListedShapes):
+    """The samples in a data folder of DeepSDF, named dataset/class/instance.
 
     Args:
         path: The data folder, which holds SdfSamples and perhaps split files.
@@ -85,27 +85,8 @@ class DeepSdfSamples:
             instances = {(*file.relative_to(self.path / SAMPLES).parts[:2], file.stem): "" for file in found}
         if not instances:
             raise DataError(f"{self.path / SAMPLES}: no samples (DATASET/CLASS/INSTANCE.npz)")
-        self._instances = list(instances.items())
-
-    @property
-    def name(self) -> str:
-        """The source's name."""
-        return "deepsdf"
-
-    def __len__(self) -> int:
-        return len(self._instances)
-
-    def names(self) -> list[str]:
-        """Return dataset/class/instance for each shape."""
-        return ["/".join(instance) for instance, _ in self._instances]
-
-    def groups(self) -> list[str]:
-        """Return one group per shape."""
-        return self.names()
-
-    def splits(self) -> list[str]:
-        """Return "train", "val" or "test" for each shape, "" where no file says."""
-        return [split for _, split in self._instances]
+        self._instances = list(instances)
+        super().__init__("deepsdf", ["/".join(instance) for instance in instances], list(instances.values()))
 
     def load_samples(self, index: int) -> ShapeSamples:
         """Read one shape as the pool "sdf": first the points outside, then those inside, in mesh units.
@@ -116,7 +97,7 @@ class DeepSdfSamples:
         Raises:
             DataError: A file that is missing, damaged or of another layout.
         """
-        instance = self._instances[check_index(index, len(self))][0]
+        instance = self._instances[check_index(index, len(self))]
         path = self.path / SAMPLES / Path(*instance).with_name(f"{instance[-1]}.npz")
         arrays = read_npz(path, ("pos", "neg"))
         rows = np.concatenate([_rows(path, name, arrays[name]) for name in ("pos", "neg")])

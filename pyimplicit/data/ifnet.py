@@ -22,7 +22,7 @@ import torch
 from pyimplicit.data.archives import read_npz
 from pyimplicit.data.onet import fitting, to_floats
 from pyimplicit.data.samples import LabelledPoints, ShapeSamples
-from pyimplicit.data.sources import check_index
+from pyimplicit.data.sources import ListedShapes, check_index
 from pyimplicit.data.splits import SPLITS, check_part
 from pyimplicit.errors import DataError
 from pyimplicit.geometry.files import load_mesh
@@ -32,8 +32,8 @@ BOUNDARY = re.compile(r"boundary_(\d+(?:\.\d+)?)_samples\.npz")
 CLOUD = re.compile(r"voxelized_point_cloud_(\d+)res_(\d+)points\.npz")
 
 
-class IfNetSamples:
-    """The samples in a folder of IF-Net's preprocessed shapes.
+class IfNetSamples(ListedShapes):
+    """The samples in a folder of IF-Net's preprocessed shapes, named class/model.
 
     Args:
         path: The folder of the classes.
@@ -58,27 +58,7 @@ class IfNetSamples:
             models = {folder.relative_to(self.path).as_posix(): "" for folder in folders}
         if not models:
             raise DataError(f"{self.path}: no model of IF-Net (CLASS/MODEL/boundary_SIGMA_samples.npz)")
-        self._models = list(models.items())
-
-    @property
-    def name(self) -> str:
-        """The source's name."""
-        return "ifnet"
-
-    def __len__(self) -> int:
-        return len(self._models)
-
-    def names(self) -> list[str]:
-        """Return class/model for each shape."""
-        return [name for name, _ in self._models]
-
-    def groups(self) -> list[str]:
-        """Return one group per model."""
-        return self.names()
-
-    def splits(self) -> list[str]:
-        """Return "train", "val" or "test" for each shape, "" where no file says."""
-        return [split for _, split in self._models]
+        super().__init__("ifnet", list(models), list(models.values()))
 
     def load_samples(self, index: int) -> ShapeSamples:
         """Read one shape: each boundary file as a pool "boundary_SIGMA", the largest cloud, the mesh if it is there.
@@ -87,7 +67,7 @@ class IfNetSamples:
             DataError: A file that is missing, damaged or of another layout.
             MeshFileError: A damaged mesh.
         """
-        folder = self.path / self._models[check_index(index, len(self))][0]
+        folder = self.path / self._names[check_index(index, len(self))]
         files = sorted(file for file in folder.iterdir() if _is_ours(file)) if folder.is_dir() else []
         if not files:
             raise DataError(f"{folder}: listed, but holds no samples of IF-Net")

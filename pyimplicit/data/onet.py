@@ -27,7 +27,7 @@ from torch import Tensor
 from pyimplicit.atomic import replacing, write_atomically
 from pyimplicit.data.archives import read_npz
 from pyimplicit.data.samples import LabelledPoints, ShapeSamples
-from pyimplicit.data.sources import check_index
+from pyimplicit.data.sources import ListedShapes, check_index
 from pyimplicit.data.splits import read_lists, safe_part
 from pyimplicit.data.stored_set import StoredSet
 from pyimplicit.errors import DataError
@@ -37,8 +37,8 @@ POOL = "points"
 """Name of the pool that points.npz becomes."""
 
 
-class OnetSamples:
-    """The samples in a folder of ONet's preprocessed shapes.
+class OnetSamples(ListedShapes):
+    """The samples in a folder of ONet's preprocessed shapes, named class/model.
 
     Args:
         path: The folder of the classes, or that of one class.
@@ -49,27 +49,10 @@ class OnetSamples:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        self._models = list_models(self.path, (POINTS, CLOUD))
-
-    @property
-    def name(self) -> str:
-        """The source's name."""
-        return "onet"
-
-    def __len__(self) -> int:
-        return len(self._models)
-
-    def names(self) -> list[str]:
-        """Return class/model for each shape."""
-        return [f"{folder.parent.resolve().name}/{folder.name}" for folder, _ in self._models]
-
-    def groups(self) -> list[str]:
-        """Return one group per model."""
-        return self.names()
-
-    def splits(self) -> list[str]:
-        """Return "train", "val" or "test" for each shape, "" where no list says."""
-        return [split for _, split in self._models]
+        models = list_models(self.path, (POINTS, CLOUD))
+        self._folders = [folder for folder, _ in models]
+        names = [f"{folder.parent.resolve().name}/{folder.name}" for folder in self._folders]
+        super().__init__("onet", names, [split for _, split in models])
 
     def load_samples(self, index: int) -> ShapeSamples:
         """Read one shape: its cloud, points.npz as the pool "points", points_iou.npz as evaluation points.
@@ -77,7 +60,7 @@ class OnetSamples:
         Raises:
             DataError: A file that is missing, damaged or of another layout.
         """
-        folder = self._models[check_index(index, len(self))][0]
+        folder = self._folders[check_index(index, len(self))]
         if not (folder / POINTS).is_file() and not (folder / CLOUD).is_file():
             raise DataError(f"{folder}: listed, but holds neither {POINTS} nor {CLOUD}")
         cloud = normals = evaluation = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from pyimplicit.data.debian import DebianCars
+from pyimplicit.data.debian_sets import DEBIAN_SETS, DebianMeshes, read_set
 from pyimplicit.data.deepsdf import DeepSdfSamples
 from pyimplicit.data.folder import FolderSource
 from pyimplicit.data.ifnet import IfNetSamples
@@ -28,7 +28,7 @@ AT_PATHS: dict[str, Callable[[str], Source | SampleSource]] = {
 
 SOURCES = {
     "procedural": "cars made by rule, any number, nothing to download",
-    "debian-cars": "real car meshes of free games; `pyimplicit data fetch debian-cars` once",
+    **{name: f"{read_set(name).about}; `pyimplicit data fetch {name}` once" for name in DEBIAN_SETS},
     "folder:PATH": "mesh files of your own",
     "shapenet:PATH": "ShapeNet, version 1 or 2, with train.lst, val.lst, test.lst or all.csv",
     "onet:PATH": "ONet's and ConvONet's preprocessed samples: points.npz, pointcloud.npz",
@@ -58,8 +58,8 @@ def open_source(name: str, count: int = 3_000, seed: int = 0) -> Source | Sample
     kind, _, path = name.partition(":")
     if name == "procedural":
         return ProceduralCars(count=count, seed=seed)
-    if name == "debian-cars":
-        return DebianCars()
+    if name in DEBIAN_SETS:
+        return DebianMeshes(name)
     if kind in AT_PATHS and path:
         return AT_PATHS[kind](path)
     raise ConfigError(f"source: expected {', '.join(list(SOURCES)[:-1])} or {list(SOURCES)[-1]}, got {name!r}")

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import safetensors.torch
@@ -111,25 +111,36 @@ def prepare_shapes(
     return shapes
 
 
+class Grouped(Protocol):
+    """What can be split without parting groups."""
+
+    @property
+    def group(self) -> str:
+        """Name of the group."""
+
+
+Item = TypeVar("Item", bound=Grouped)
+
+
 def split_shapes(
-    shapes: Sequence[Shape],
+    shapes: Sequence[Item],
     train: int,
     test: int,
     seed: int = 0,
     test_groups: Collection[str] | None = None,
-) -> tuple[list[Shape], list[Shape]]:
+) -> tuple[list[Item], list[Item]]:
     """Split shapes into those to train on and those to test on, never parting a group.
 
     Groups are drawn in random order: for the test set until it has its shapes, then for the training set. Shapes of the
     last group of either beyond the count asked for are left out, not given to the other.
 
     Args:
-        shapes: What to split.
+        shapes: What to split: shapes, or anything else with a group.
         train: Number of training shapes, at least 0.
         test: Number of test shapes, at least 0.
         seed: The same shapes and seed give the same split, on any machine.
-        test_groups: If given, the test shapes are of these groups and the training shapes of the others, such as
-            `TEST_CARS` for a split that never changes.
+        test_groups: If given, the test shapes are of these groups and the training shapes of the others: a split that
+            does not depend on the seed.
 
     Returns:
         Training shapes and test shapes, each in the order of `shapes`.

@@ -64,6 +64,7 @@ class PrepareConfig:
     Args:
         method: How meshes are closed, as in `make_watertight`; "none" takes them as they are, only normalised.
         resolution: Cells along the longest side when a mesh must be rebuilt.
+        faces: About the most faces that a closed mesh may have, as in `make_watertight`; None leaves them all.
         cloud: Points on the surface, with normals; 0 for none.
         evaluation: Evaluation points with their signed distances; 0 for none.
         evaluation_strategy: Where they lie; "padded_uniform" is the box of edge 1.1 of ONet's data.
@@ -78,6 +79,7 @@ class PrepareConfig:
 
     method: str = "winding"
     resolution: int = 128
+    faces: int | None = None
     cloud: int = 100_000
     evaluation: int = 100_000
     evaluation_strategy: str = "uniform"
@@ -89,6 +91,8 @@ class PrepareConfig:
     def __post_init__(self) -> None:
         check_count("resolution", self.resolution, minimum=8)
         check_count("shard_size", self.shard_size)
+        if self.faces is not None:
+            check_count("faces", self.faces, minimum=4)
         for name in ("cloud", "evaluation", "seed"):
             check_count(name, getattr(self, name), minimum=0)
         resolve_strategy(self.evaluation_strategy)
@@ -100,7 +104,10 @@ class PrepareConfig:
 
     def identity(self) -> dict[str, Any]:
         """Return what determines the content of the set."""
-        return {**asdict(self), "pools": [list(pool) for pool in self.pools]}
+        found = {**asdict(self), "pools": [list(pool) for pool in self.pools]}
+        if self.faces is None:  # as in sets that were made before there was a choice
+            del found["faces"]
+        return found
 
 
 def pool_name(strategy: str, count: int) -> str:
@@ -152,7 +159,7 @@ def prepare_mesh(mesh: Mesh, name: str, config: PrepareConfig) -> tuple[ShapeSam
     """
     found: dict[str, Any] = {}
     if config.method != "none":
-        mesh, report = make_watertight(mesh, method=config.method, resolution=config.resolution)
+        mesh, report = make_watertight(mesh, method=config.method, resolution=config.resolution, faces=config.faces)
         found = report.as_dict()
     mesh = normalize_mesh(mesh)
     surface = Surface(mesh)

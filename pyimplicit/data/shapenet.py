@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from pyimplicit.data.sources import check_index, hash_file
+from pyimplicit.data.sources import ListedShapes, check_index, hash_file
 from pyimplicit.data.splits import read_all_csv, read_lists
 from pyimplicit.errors import DataError
 from pyimplicit.geometry.files import load_mesh
@@ -15,8 +15,8 @@ MESHES = ("models/model_normalized.obj", "model.obj")
 """Where a model's mesh is in version 2 and in version 1, below the model's folder."""
 
 
-class ShapeNet:
-    """The meshes of ShapeNet, version 1 or 2, with the usual splits.
+class ShapeNet(ListedShapes):
+    """The meshes of ShapeNet, version 1 or 2, named class/model, with the usual splits.
 
     Splits come from all.csv, beside the classes or above them, or from train.lst, val.lst and test.lst in a class's
     folder, which win. Where there are lists, only their models count; a listed model whose folder is missing is
@@ -38,35 +38,17 @@ class ShapeNet:
             (read_all_csv(file) for folder in (self.path, self.path.parent) if (file := folder / "all.csv").is_file()),
             {},
         )
-        self._models: list[tuple[Path, str, str, str]] = []  # folder, class, model, split
+        found: list[tuple[Path, str, str]] = []  # folder, name, split
         for folder in classes:
             lists = read_lists(folder)
             models = sorted(lists) if lists else [model.name for model in _folders(folder) if _mesh_file(model)]
             for model in models:
                 split = lists.get(model) or table.get((folder.resolve().name, model), "")
-                self._models.append((folder / model, folder.resolve().name, model, split))
-        if not self._models:
+                found.append((folder / model, f"{folder.resolve().name}/{model}", split))
+        if not found:
             raise DataError(f"{self.path}: no model of ShapeNet (CLASS/MODEL/{' or CLASS/MODEL/'.join(MESHES)})")
-
-    @property
-    def name(self) -> str:
-        """The source's name."""
-        return "shapenet"
-
-    def __len__(self) -> int:
-        return len(self._models)
-
-    def names(self) -> list[str]:
-        """Return class/model for each mesh."""
-        return [f"{kind}/{model}" for _, kind, model, _ in self._models]
-
-    def groups(self) -> list[str]:
-        """Return one group per model."""
-        return self.names()
-
-    def splits(self) -> list[str]:
-        """Return "train", "val" or "test" for each mesh, "" where no list says."""
-        return [split for _, _, _, split in self._models]
+        self._model_folders = [folder for folder, _, _ in found]
+        super().__init__("shapenet", [name for _, name, _ in found], [split for _, _, split in found])
 
     def load(self, index: int) -> Mesh:
         """Read one mesh; errors as `load_mesh`.
@@ -89,7 +71,7 @@ class ShapeNet:
             raise DataError(f"{file}: cannot be read: {error.strerror or error}") from error
 
     def _file(self, index: int) -> Path:
-        folder = self._models[check_index(index, len(self))][0]
+        folder = self._model_folders[check_index(index, len(self))]
         file = _mesh_file(folder)
         if file is None:
             raise DataError(f"{folder}: listed, but holds neither {' nor '.join(MESHES)}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -36,6 +37,44 @@ class Source(Protocol):
 
     def load(self, index: int) -> Mesh:
         """Return one mesh."""
+
+
+class ListedShapes:
+    """What sources of a fixed list of shapes have in common; a subclass adds how a shape is read.
+
+    Args:
+        name: Name of the source.
+        names: Name of each shape.
+        splits: "train", "val" or "test" for each shape, "" where nothing says.
+        groups: Group of each shape; by default each is a group of its own.
+
+    Example:
+        >>> ListedShapes("shapes", ["a", "b"], ["train", ""]).groups()
+        ['a', 'b']
+    """
+
+    def __init__(
+        self, name: str, names: Sequence[str], splits: Sequence[str], groups: Sequence[str] | None = None
+    ) -> None:
+        self.name = name
+        self._names = list(names)
+        self._splits = list(splits)
+        self._groups = list(names if groups is None else groups)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def names(self) -> list[str]:
+        """Return the name of each shape."""
+        return list(self._names)
+
+    def groups(self) -> list[str]:
+        """Return the group of each shape."""
+        return list(self._groups)
+
+    def splits(self) -> list[str]:
+        """Return "train", "val" or "test" for each shape, "" where nothing says."""
+        return list(self._splits)
 
 
 @runtime_checkable

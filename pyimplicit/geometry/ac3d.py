@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import pairwise
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,49 +20,68 @@ MAX_DEPTH = 1000
 POLYGON, CLOSED_LINE, LINE, STRIP = 0, 1, 2, 4  # low four bits of the flags of a SURF
 
 
-def parse_ac3d(text: str) -> tuple[Array, NDArray[np.int64]]:
+class Ac3dMesh(NamedTuple):
+    """The triangles of an AC3D file, and whether objects that it announces are missing."""
+
+    vertices: Array  # [V, 3] float64
+    faces: NDArray[np.int64]  # [F, 3] int64
+    missing: int = 0  # objects that `kids` lines announce and that the file does not hold
+
+
+def parse_ac3d(text: str, leave_out: Collection[str] = ()) -> Ac3dMesh:
     """Read the triangles of an AC3D file.
 
     Polygons are cut into fans, triangle strips (an extension of the racing game TORCS) into triangles of one
     orientation; lines are ignored. Each object's `rot` and `loc`, and those of the objects around it, are applied.
     Texture names, materials and texture coordinates are skipped. Vertices are neither merged nor dropped.
 
+    A file may end between two objects although more were announced: editors that delete objects leave `kids` counts
+    behind that are too high. What is there is returned, with the number of those that are missing, because a file that
+    was cut just there looks the same. A file that ends inside an object is refused.
+
     Args:
         text: The whole file.
+        leave_out: Names of objects whose own surfaces are skipped, such as the wake behind a ship; objects inside them
+            are not.
 
     Returns:
-        Vertices [V, 3] float64 and faces [F, 3] int64; both may be empty.
+        Vertices [V, 3] float64 and faces [F, 3] int64, which may be empty, and the number of missing objects.
 
     Raises:
-        MeshFileError: Not an AC3D file, truncated or malformed; the message names the line.
+        MeshFileError: Not an AC3D file, cut inside an object or malformed, and then the message names the line; or no
+            object has a name in `leave_out`.
 
     Source:
         Andy Colebourne, The AC3D file format; the strips: TORCS, ssggraph/grloadac.cpp.
 
     Example:
         >>> text = "AC3Db\\nOBJECT poly\\nnumvert 3\\n0 0 0\\n1 0 0\\n0 1 0\\nnumsurf 1\\nSURF 0x0\\nmat 0\\nrefs 3\\n"
-        >>> vertices, faces = parse_ac3d(text + "0 0 0\\n1 0 0\\n2 0 0\\nkids 0\\n")
-        >>> vertices.shape, faces.tolist()
-        ((3, 3), [[0, 1, 2]])
+        >>> vertices, faces, missing = parse_ac3d(text + "0 0 0\\n1 0 0\\n2 0 0\\nkids 0\\n")
+        >>> vertices.shape, faces.tolist(), missing
+        ((3, 3), [[0, 1, 2]], 0)
     """
-    parser = _Parser(text)
-    parser.parse()
-    if not parser.vertices:
-        return np.zeros((0, 3)), np.zeros((0, 3), dtype=np.int64)
-    return np.concatenate(parser.vertices), np.array(parser.faces, dtype=np.int64).reshape(-1, 3)
+    parser = _Parser(text, leave_out)
+    missing = parser.parse()
+    if unknown := sorted(set(leave_out) - parser.left_out):
+        raise MeshFileError(f"no object is named {', '.join(unknown)}")
+    vertices = np.concatenate(parser.vertices) if parser.vertices else np.zeros((0, 3))
+    return Ac3dMesh(vertices, np.array(parser.faces, dtype=np.int64).reshape(-1, 3), missing)
 
 
 class _Parser:
     """A cursor over the lines, and the triangles found so far."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, leave_out: Collection[str]) -> None:
         self.lines = text.split("\n")
+        self.leave_out = frozenset(leave_out)
+        self.left_out: set[str] = set()
         self.line = 0  # lines consumed, which is also the number of the current line, from 1
         self.vertices: list[Array] = []
         self.vertex_count = 0
         self.faces: list[tuple[int, int, int]] = []
 
-    def parse(self) -> None:
+    def parse(self) -> int:
+        """Read the whole file; return how many objects it announces and does not hold."""
         if not self.lines[0].startswith("AC3D"):
             raise MeshFileError(f"line 1: expected the header 'AC3D', got {self.lines[0][:40]!r}")
         self.line = 1
@@ -82,17 +101,19 @@ class _Parser:
                 parents.pop()
             if len(parents) > MAX_DEPTH:
                 raise self._error(f"objects nested more than {MAX_DEPTH} deep")
-        if parents:
-            raise self._error(f"the file ends {sum(kids for _, _, kids in parents)} objects too early")
+        return sum(kids for _, _, kids in parents)
 
     def _object(self, rotation: Array, place: Array) -> tuple[Array, Array, int]:
         """Read one object up to its `kids` line; return its transformation to the world and its number of children."""
         around = rotation  # of the object around this one: `loc` is in its axes
         points: Array = np.zeros((0, 3))
         surfaces: list[tuple[int, list[int]]] = []
+        name = ""
         while (words := self._next_words()) is not None:
             key = words[0]
-            if key == "loc":
+            if key == "name":
+                name = " ".join(words[1:]).strip('"')
+            elif key == "loc":
                 place = around @ np.array(self._numbers(words[1:], 3, float)) + place
             elif key == "rot":
                 # Nine numbers, column by column.
@@ -104,6 +125,9 @@ class _Parser:
             elif key == "numsurf":
                 surfaces = [self._surface(len(points)) for _ in range(self._count(words))]
             elif key == "kids":
+                if name in self.leave_out:
+                    self.left_out.add(name)
+                    return rotation, place, self._count(words)
                 self.vertices.append(points @ rotation.T + place)
                 for kind, corners in surfaces:
                     self.faces.extend(self._triangles(kind, corners))
@@ -111,7 +135,7 @@ class _Parser:
                 return rotation, place, self._count(words)
             elif key in ("OBJECT", "MATERIAL", "SURF"):
                 raise self._error(f"{key} inside an object: its 'kids' line is missing")
-            # All else (name, texture, crease, url, ...) says nothing about the geometry.
+            # All else (texture, crease, url, ...) says nothing about the geometry.
         raise self._error("the file ends inside an object")
 
     def _vertices(self, count: int) -> Array:

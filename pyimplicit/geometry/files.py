@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -26,24 +28,28 @@ WRITABLE = (".glb", ".obj", ".off", ".ply", ".stl")
 MAX_FILE_BYTES = 2 * 2**30
 """Largest file that is opened."""
 
+log = logging.getLogger(__name__)
 
-def load_mesh(path: str | os.PathLike[str], merge_vertices: bool = True) -> Mesh:
+
+def load_mesh(path: str | os.PathLike[str], merge_vertices: bool = True, leave_out: Collection[str] = ()) -> Mesh:
     """Read a mesh file.
 
     All objects of a scene become one mesh, in the scene's coordinates. Polygons become triangles. Files repeat a vertex
     along texture seams, and STL for every face; vertices at exactly the same position are merged by default, so that
-    neighbouring faces share their edges. Nothing else is changed: no face is dropped, moved or turned.
+    neighbouring faces share their edges. Nothing else is changed: no face is dropped, moved or turned. An AC3D file
+    that announces more objects than it holds, as old editors leave them, is read with a warning in the log.
 
     Args:
         path: A file with a suffix in `READABLE`, at most `MAX_FILE_BYTES` long. A .gltf must hold its own data.
         merge_vertices: Merge vertices at the same float32 position, and drop those that no face uses.
+        leave_out: Names of an AC3D file's objects that are not wanted; see `parse_ac3d`.
 
     Returns:
         The mesh.
 
     Raises:
-        MeshFileError: No such file, an unknown suffix, too large, corrupt, a point cloud, or no faces. The message
-            starts with the path.
+        MeshFileError: No such file, an unknown suffix, too large, corrupt, a point cloud, no faces, or no object of a
+            name in `leave_out`. The message starts with the path.
 
     Example:
         >>> import tempfile
@@ -56,7 +62,11 @@ def load_mesh(path: str | os.PathLike[str], merge_vertices: bool = True) -> Mesh
     try:
         content = _read(path)
         if path.suffix.lower() in (".ac", ".acc"):
-            vertices, faces = parse_ac3d(content.decode("utf-8", errors="replace"))
+            vertices, faces, missing = parse_ac3d(content.decode("utf-8", errors="replace"), leave_out)
+            if missing:
+                log.warning("%s: the file announces %d more objects than it holds", path, missing)
+        elif leave_out:
+            raise MeshFileError("leave_out: only an AC3D file has objects to leave out")
         else:
             vertices, faces = _parse_other(content, path.suffix.lower().removeprefix("."))
         mesh = Mesh(vertices, faces)

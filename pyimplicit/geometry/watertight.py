@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from pyimplicit.checks import check_choice, check_count
 from pyimplicit.errors import MeshError
@@ -25,6 +26,7 @@ from pyimplicit.geometry.mesh import (
     normalize_mesh,
     take_faces,
 )
+from pyimplicit.geometry.simplify import simplify_mesh
 from pyimplicit.geometry.surface import Surface
 from pyimplicit.geometry.visibility import visible_sides
 
@@ -68,11 +70,15 @@ class WatertightReport:
     output_to_input: float  # and the other way round
     largest_input_to_output: float  # of those points, mesh units
     largest_output_to_input: float
+    simplified_from: int = 0  # faces before they were made fewer; 0 if that was not asked for, needed or possible
 
     def summary(self) -> str:
         """One line for people."""
+        fewer = f", simplified from {self.simplified_from:,} faces" if self.simplified_from else ""
         if self.method == "none":
-            return f"kept as it was{' but turned outside out' * bool(self.flipped_faces)}: {self.after.summary()}"
+            return (
+                f"kept as it was{' but turned outside out' * bool(self.flipped_faces)}: {self.after.summary()}{fewer}"
+            )
         changes = (
             (self.hidden_faces, "hidden faces dropped"),
             (self.flipped_faces, "faces turned round"),
@@ -80,7 +86,7 @@ class WatertightReport:
         )
         done = "".join(f", {count:,} {words}" for count, words in changes if count)
         moved = f"mean distance {self.input_to_output:.2g} out and {self.output_to_input:.2g} back"
-        return f"before: {self.before.summary()}; after: {self.after.summary()}{done}; {moved}"
+        return f"before: {self.before.summary()}; after: {self.after.summary()}{done}{fewer}; {moved}"
 
     def as_dict(self) -> dict[str, Any]:
         """Return the report as nested dictionaries of plain numbers and strings, fit for JSON."""
@@ -88,7 +94,11 @@ class WatertightReport:
 
 
 def make_watertight(
-    mesh: Mesh, method: str = "winding", resolution: int | None = None, outer_shell: bool = True
+    mesh: Mesh,
+    method: str = "winding",
+    resolution: int | None = None,
+    outer_shell: bool = True,
+    faces: int | None = None,
 ) -> tuple[Mesh, WatertightReport]:
     """Make a closed, outward oriented mesh of the solid that a mesh means.
 
@@ -117,13 +127,17 @@ def make_watertight(
             "fusion".
         outer_shell: For "winding": drop hidden faces and turn others by what is seen. If False, all faces are used as
             they are, and should be oriented alike: for solids with inner walls or cavities that are meant.
+        faces: About the most faces that the result may have, at least 4: more are simplified by `simplify_mesh`, also
+            those of a mesh that was closed before. Where the result would not stay closed it is left as it is, which
+            the report's `after.faces` shows. By default nothing is simplified.
 
     Returns:
         The closed mesh, in the coordinates of the input, and a `WatertightReport`.
 
     Raises:
-        ValueError: An unknown method, or a resolution out of range.
-        MeshError: A mesh that encloses nothing at this resolution, or without extent.
+        ValueError: An unknown method, or a number out of range.
+        MeshError: A mesh that encloses nothing at this resolution, or without extent, or `faces` without the library
+            that it needs.
 
     Source:
         Stutz and Geiger, Learning 3D Shape Completion under Weak Supervision, IJCV 2020, section 4.1 (fusion);
@@ -141,16 +155,22 @@ def make_watertight(
         resolution = RESOLUTIONS[method]
     if check_count("resolution", resolution, minimum=8) > 1024:
         raise ValueError(f"resolution: expected 8 to 1024 cells, got {resolution}")
+    if faces is not None:
+        check_count("faces", faces, minimum=4)
     before = inspect_mesh(mesh)
     whole = before.is_closed and before.is_oriented
     welded = mesh if whole else merge_vertices(mesh)
     found = before if whole else inspect_mesh(welded)
     if found.is_closed and found.is_oriented and found.volume != 0:
         flipped = found.faces if found.volume < 0 else 0
-        result = flip_faces(welded) if flipped else welded
-        after = inspect_mesh(result) if flipped else found
+        result, simplified = _fewer_faces(flip_faces(welded) if flipped else welded, faces)
+        after = inspect_mesh(result) if flipped or simplified else found
+        moved = (0.0, 0.0, 0.0, 0.0)
+        if simplified:
+            given = Surface(welded)
+            moved = _distances(given, given.sample_surface(REPORT_SAMPLES).points, Surface(result))
         return result, WatertightReport(
-            "none", resolution, before, after, 0, flipped, found.components, 0, 0.0, 0.0, 0.0, 0.0
+            "none", resolution, before, after, 0, flipped, found.components, 0, *moved, simplified
         )
 
     unit = normalize_mesh(welded)  # float32 is finest near the origin
@@ -170,15 +190,14 @@ def make_watertight(
         raise MeshError(f"nothing is enclosed at resolution {resolution}: {found.summary()}")
     rebuilt = marching_cubes(-field, origin, (spacing, spacing, spacing))
     rebuilt, kept, dropped = _largest_bodies(rebuilt)
+    rebuilt, simplified = _fewer_faces(rebuilt, faces)
     low, high = welded.bounds.double()
     scale = float((high - low).max()) / LONGEST_SIDE
     result = Mesh(rebuilt.vertices.double() * scale + (low + high) / 2, rebuilt.faces)
     after = inspect_mesh(result)
     if not after.is_solid:
         raise MeshError(f"the rebuilt mesh is not closed at resolution {resolution}: {after.summary()}")
-    new_surface = Surface(rebuilt)
-    out = new_surface.unsigned_distance(shown).double() * scale
-    back = surface.unsigned_distance(new_surface.sample_surface(REPORT_SAMPLES).points).double() * scale
+    moved = _distances(surface, shown, Surface(rebuilt), scale)
     return result, WatertightReport(
         method=method,
         resolution=resolution,
@@ -188,11 +207,29 @@ def make_watertight(
         flipped_faces=flipped,
         bodies_kept=kept,
         bodies_dropped=dropped,
-        input_to_output=float(out.mean()),
-        output_to_input=float(back.mean()),
-        largest_input_to_output=float(out.max()),
-        largest_output_to_input=float(back.max()),
+        input_to_output=moved[0],
+        output_to_input=moved[1],
+        largest_input_to_output=moved[2],
+        largest_output_to_input=moved[3],
+        simplified_from=simplified,
     )
+
+
+def _fewer_faces(mesh: Mesh, faces: int | None) -> tuple[Mesh, int]:
+    """Return a mesh of fewer faces and how many it had, or the mesh itself and 0."""
+    if faces is None or len(mesh.faces) <= faces:
+        return mesh, 0
+    made = simplify_mesh(mesh, faces)
+    return (mesh, 0) if made is None else (made, len(mesh.faces))
+
+
+def _distances(
+    source: Surface, shown: Tensor, result: Surface, scale: float = 1.0
+) -> tuple[float, float, float, float]:
+    """Return the mean distances from points of the input to the result and back, and the largest of both."""
+    out = result.unsigned_distance(shown).double() * scale
+    back = source.unsigned_distance(result.sample_surface(REPORT_SAMPLES).points).double() * scale
+    return float(out.mean()), float(back.mean()), float(out.max()), float(back.max())
 
 
 def _outer_shell(mesh: Mesh) -> tuple[Mesh, int, int]:

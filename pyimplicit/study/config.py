@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pyimplicit import _native
+from pyimplicit.data import DEBIAN_SETS
 from pyimplicit.errors import ConfigError
 from pyimplicit.study.axes import AXES, VARIANTS, check_axes, network_label, split_network
 from pyimplicit.study.scales import SCALES
@@ -44,10 +45,10 @@ class DataConfig:
     """Where the shapes come from and how many are used.
 
     Args:
-        source: "procedural", "debian-cars" or "folder:PATH".
+        source: "procedural", one of `pyimplicit.data.DEBIAN_SETS` or "folder:PATH".
         train: Number of training shapes.
-        test: Number of test shapes; no test shape shares its base mesh with a training shape. Those of "debian-cars"
-            are drawn from the four that the data layer keeps for tests.
+        test: Number of test shapes; no test shape shares its base mesh with a training shape. Where the source has
+            splits, as the Debian sets do, both are drawn from its own.
         seed: Seed of the procedural shapes and of the split.
         resolution: Cells per axis of the grid that makes a mesh watertight; None takes the data layer's default.
         root: Folder of the prepared shapes; None keeps them in the study's folder. Does not change any result.
@@ -62,8 +63,9 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         kind, _, path = self.source.partition(":") if isinstance(self.source, str) else ("", "", "")
-        if kind not in ("procedural", "debian-cars", "folder") or (kind == "folder") != bool(path):
-            raise ConfigError(f"data.source: expected procedural, debian-cars or folder:PATH, got {self.source!r}")
+        known = ("procedural", *DEBIAN_SETS)
+        if kind not in (*known, "folder") or (kind == "folder") != bool(path):
+            raise ConfigError(f"data.source: expected {', '.join(known)} or folder:PATH, got {self.source!r}")
         check_whole("data.train", self.train, 1)
         check_whole("data.test", self.test, 1)
         check_whole("data.seed", self.seed, 0)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
 from pyimplicit.data import (
-    TEST_CARS,
     SampleSource,
     Shape,
     Source,
+    Split,
     open_source,
     prepare_shapes,
     split_shapes,
@@ -42,7 +43,8 @@ def study_shapes(
 ) -> tuple[list[Shape], list[Shape]]:
     """Prepare the shapes of a study, or read them where that was done before, and split them.
 
-    Of a source with more shapes than needed only as many are prepared as it takes, whole groups drawn by the seed.
+    Only as many are prepared as it takes. Of a source with splits, groups are drawn from its own training and test
+    shapes by the seed; of others, whole groups are drawn first and then split.
 
     Args:
         data: Which shapes.
@@ -57,17 +59,47 @@ def study_shapes(
     """
     source = create_source(data.source, count=data.train + data.test, seed=data.seed)
     options = {} if data.resolution is None else {"resolution": data.resolution}
-    fixed = TEST_CARS if data.source == "debian-cars" else None
-    wanted = len(source) if fixed else data.train + data.test
+    if isinstance(source, Split):
+
+        def prepare(indices: list[int]) -> list[Shape]:
+            return prepare_shapes(source, root, indices=indices, progress=progress, **options)
+
+        return _from_splits(source, source.splits(), data, prepare)
+    wanted = data.train + data.test
     while True:
         indices = _draw(source.groups(), wanted, data.seed)
         shapes = prepare_shapes(source, root, indices=indices, progress=progress, **options)
         try:
-            return split_shapes(shapes, data.train, data.test, data.seed, test_groups=fixed)
+            return split_shapes(shapes, data.train, data.test, data.seed)
         except DataError:
             if len(indices) == len(source):
                 raise
         wanted *= 2  # some meshes were left out, or groups are large
+
+
+class _Stub(NamedTuple):
+    """A shape that is not prepared yet."""
+
+    name: str
+    group: str
+
+
+def _from_splits(
+    source: Source, splits: list[str], data: DataConfig, prepare: Callable[[list[int]], list[Shape]]
+) -> tuple[list[Shape], list[Shape]]:
+    """Draw from the source's own training and test shapes, and prepare those that are drawn."""
+    names, groups = source.names(), source.groups()
+    candidates = [index for index, split in enumerate(splits) if split in ("train", "test")]
+    while True:
+        tests = {groups[index] for index in candidates if splits[index] == "test"}
+        stubs = [_Stub(names[index], groups[index]) for index in candidates]
+        train, test = split_shapes(stubs, data.train, data.test, data.seed, test_groups=tests)
+        chosen = {stub.name for stub in (*train, *test)}
+        shapes = {shape.name: shape for shape in prepare([index for index in candidates if names[index] in chosen])}
+        if chosen == shapes.keys():
+            return [shapes[stub.name] for stub in train], [shapes[stub.name] for stub in test]
+        # Some could not be prepared: the draw is repeated without them.
+        candidates = [index for index in candidates if names[index] not in chosen - shapes.keys()]
 
 
 def _draw(groups: list[str], wanted: int, seed: int) -> list[int]:
