@@ -109,7 +109,7 @@ def sample(arguments: Namespace) -> int:
     inside = float((queries.signed_distance < 0).double().mean())
     print(f"{arguments.out}: {arguments.count} points by {strategy.name}, {100 * inside:.1f}% inside")
     if arguments.plot:
-        from pyimplicit.study.figures import strategy_picture
+        from pyimplicit.study.strategy_figures import strategy_picture
 
         title = f"S_{strategy.symbol}: query points of {Path(arguments.mesh).name}"
         strategy_picture(surface, strategy, arguments.plot, title, count=max(arguments.count, 20_000))
