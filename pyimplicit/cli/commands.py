@@ -179,6 +179,8 @@ def study_run(arguments: Namespace) -> int:
         _note(f"{record.network} {record.field} {record.strategy} seed {record.seed}: {record.status}: {record.reason}")
     if result.broken:
         _note("the same command with --retry carries these runs out again")
+    if result.report.suffix != ".html":
+        _note("there is no report.html: it needs plotly; install pyimplicit[report]")
     print(f"report: {result.report}")
     return 1 if result.broken else 0
 
@@ -251,6 +253,18 @@ def study_report(arguments: Namespace) -> int:
     from pyimplicit.study import write_report
 
     print(f"report: {write_report(arguments.folder)}")
+    return 0
+
+
+def study_figures(arguments: Namespace) -> int:
+    """Draw the paper's figures, and name those that cannot be drawn."""
+    from pyimplicit.study import write_figures
+
+    for figure in write_figures(arguments.folder):
+        if figure.path is None:
+            _note(f"{figure.name} is not drawn: {figure.missing}")
+        else:
+            print(figure.path)
     return 0
 
 

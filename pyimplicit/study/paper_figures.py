@@ -190,8 +190,8 @@ _FIGURES: dict[str, tuple[str, _Drawer]] = {
     ),
     "Figure 2": ("Query points of every strategy near the plane z = 0; on {shape}", _figure_2),
     "Figure 4": (
-        "F-Score and Normal Consistency by network and strategy; each network on the field it was published with, means "
-        "over seeds with their standard deviations",
+        "F-Score and Normal Consistency by network and strategy; each network on the field it was published with, "
+        "means over seeds with their standard deviations",
         _figure_4,
     ),
     "Figure 5": (
@@ -225,5 +225,3 @@ def _key(row: object) -> tuple[object, ...]:
 
 def _but_mask(record: Record) -> tuple[object, ...]:
     return (record.network, record.variant, record.field, record.density, record.strategy, record.seed)
-
-

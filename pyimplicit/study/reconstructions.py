@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pyimplicit.data import ProceduralCars, Shape
-from pyimplicit.errors import MeshFileError, PyImplicitError
+from pyimplicit.errors import MeshFileError
 from pyimplicit.geometry import Mesh, Surface, normalize_mesh
 from pyimplicit.geometry.files import load_mesh
 from pyimplicit.networks import NETWORKS
-from pyimplicit.study.config import StudyConfig
 from pyimplicit.study.files import read_json, reconstruction_path
 from pyimplicit.study.records import DONE, Record
-from pyimplicit.study.shapes import study_shapes
 from pyimplicit.training import observe_cloud, observe_points
 
 #: Distance from the true surface beyond which a reconstructed one is far, mesh units: the tau of the paper.
@@ -72,37 +69,34 @@ class Reconstructions:
     shapes: Sequence[Shape] = ()
     missing: str = "the folder holds no shapes"
     folders: Mapping[str, Path] = field(default_factory=dict)
+    _surfaces: dict[int, Surface] = field(default_factory=dict)
 
     @classmethod
-    def of_study(cls, folder: Path, config: StudyConfig, root: str) -> Reconstructions:
-        """Look for them in a study's folder; what is not there becomes the reason `missing`.
+    def of_study(cls, folder: Path, shapes: Sequence[Shape], missing: str = "") -> Reconstructions:
+        """Find the folders of the runs of a study.
 
         Args:
             folder: The study's folder.
-            config: The study.
-            root: Folder of the prepared shapes.
+            shapes: Its test shapes; empty where they cannot be had.
+            missing: Why they cannot.
         """
         folders = {}
         for path in sorted((folder / "runs").glob("*/record.json")):
             values = read_json(path)
             if isinstance(values, dict) and isinstance(values.get("run"), str):
                 folders[values["run"]] = path.parent
-        if not Path(root).is_dir():
-            return cls((), f"the study's shapes are not here (no folder {Path(root).name})", folders)
-        try:
-            return cls(study_shapes(config.data, root)[1], "", folders)
-        except PyImplicitError as error:
-            return cls((), f"the study's shapes cannot be had: {error}", folders)
+        return cls(shapes, missing, folders)
 
-    @cached_property
-    def surfaces(self) -> list[Surface]:
-        """The true surfaces of the test shapes."""
-        return [Surface(shape.mesh) for shape in self.shapes]
+    def surface(self, index: int) -> Surface:
+        """Return the true surface of a test shape."""
+        if index not in self._surfaces:
+            self._surfaces[index] = Surface(self.shapes[index].mesh)
+        return self._surfaces[index]
 
     def example(self) -> tuple[Surface, str]:
         """Return a shape to draw query points on and its name: a test shape, else a built-in one."""
         if self.shapes:
-            return self.surfaces[0], self.shapes[0].name
+            return self.surface(0), self.shapes[0].name
         cars = ProceduralCars(1)
         return Surface(normalize_mesh(cars.load(0))), f"{cars.names()[0]} (built in)"
 
@@ -131,7 +125,7 @@ class Reconstructions:
     def far_share(self, case: Case, mesh: Mesh) -> float:
         """Return the share of a reconstruction's area that lies farther than `FAR` from the true surface."""
         points = Surface(mesh).sample_surface(_AREA_SAMPLES).points
-        return float((self.surfaces[case.index].unsigned_distance(points) > FAR).double().mean())
+        return float((self.surface(case.index).unsigned_distance(points) > FAR).double().mean())
 
     def worst(self, records: Sequence[Record]) -> Case | None:
         """Return, of the cases of some runs whose mesh is stored, the one that is farthest off; None without any."""

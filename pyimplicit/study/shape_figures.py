@@ -1,4 +1,4 @@
-"""Figures of reconstructed shapes: input, ground truth and reconstruction side by side; clouds with and without mask."""
+"""Figures of reconstructed shapes: input, truth and reconstruction side by side; clouds with and without a mask."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def case_pictures(shapes: Reconstructions, case: Case) -> list[tuple[str, Pixels
     """Return pictures of a case's input, ground truth and reconstruction, with their titles."""
     points, distance = shapes.observed(case)
     colours = None if distance is None else DISTANCE_MAP(distance_norm()(distance))[:, :3]
-    truth, found = shapes.surfaces[case.index], shapes.found(case)
+    truth, found = shapes.surface(case.index), shapes.found(case)
     title = "input" if distance is None else "input: labelled points"
     pictures = [(title, draw_points(points, colours, radius=3)), ("ground truth", draw_surface(truth))]
     if isinstance(found, Mesh):
@@ -70,7 +70,7 @@ def draw_clouds(
     """
     rows: list[_Row] = []
     for plain, masked in pairs:
-        truth = shapes.surfaces[plain.index]
+        truth = shapes.surface(plain.index)
         panels = [("ground truth", draw_surface(truth))]
         for name, case in (("without a mask", plain), (f"with a mask of {masked.record.mask:g}", masked)):
             cloud = shapes.found(case)

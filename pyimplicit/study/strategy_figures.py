@@ -80,9 +80,7 @@ def strategy_slabs(
         figure.supxlabel(f"x [mesh units]\n\n{about}", fontsize=10)
         figure.supylabel("y [mesh units]", fontsize=10)
         figure.suptitle(title, x=0.02, ha="left", fontweight="bold")
-        bar = figure.colorbar(
-            dots, ax=panels.tolist(), shrink=0.8, extend="both", ticks=DISTANCE_TICKS
-        )
+        bar = figure.colorbar(dots, ax=panels.tolist(), shrink=0.8, extend="both", ticks=DISTANCE_TICKS)
         bar.set_label("signed distance [mesh units], negative inside")
         return save_figure(figure, path)
 
