@@ -51,15 +51,15 @@
         ? { intensity: u.distance, cmin: 0, cmax: 2 * far, colorscale: FAR_SCALE, showscale: false }
         : { color: GREY };
       return [{ ...common, ...colour, type: "mesh3d", i: u.i, j: u.j, k: u.k, opacity: options.opacity || 1, flatshading: false,
-        lighting: { ambient: 0.5, diffuse: 0.75, specular: 0.12, roughness: 0.7, fresnel: 0.05 },
-        lightposition: { x: 1200, y: 3000, z: 2200 } }];
+        lighting: { ambient: 0.46, diffuse: 0.8, specular: 0.08, roughness: 0.8, fresnel: 0.02 },
+        lightposition: { x: 3000, y: 9000, z: 3000 } }];
     }
     const scale = options.far
       ? { color: u.distance, cmin: 0, cmax: 2 * far, colorscale: [[0, "#2155a0"], [0.49, "#2155a0"], [0.51, "#d64d1a"], [1, "#d64d1a"]] }
       : u.distance
         ? { color: u.distance, cmin: data.distances.low, cmax: data.distances.high, colorscale: data.distances.scale }
         : { color: "#2155a0" };
-    return [{ ...common, type: "scatter3d", mode: "markers", marker: { size: 2, ...scale } }];
+    return [{ ...common, type: "scatter3d", mode: "markers", marker: { size: 1.6, line: { width: 0 }, ...scale } }];
   }
 
   const hidden = { visible: false, range: [-0.62, 0.62], autorange: false };
@@ -77,7 +77,8 @@
   // A row of panels whose cameras move together.
   class Panels {
     constructor(place, count, two) {
-      this.camera = { up: { x: 0, y: 1, z: 0 }, eye: { x: 1.05, y: 0.72, z: 1.25 }, center: { x: 0, y: 0, z: 0 }, projection: { type: "orthographic" } };
+      const away = two ? 1.14 : 1.24; // narrow panels need more room for the whole cube
+      this.camera = { up: { x: 0, y: 1, z: 0 }, eye: { x: 0.98 * away, y: 0.68 * away, z: 1.17 * away }, center: { x: 0, y: 0, z: 0 } };
       this.root = document.createElement("div");
       this.root.className = two ? "panels two" : "panels";
       this.panels = Array.from({ length: count }, () => {
@@ -171,7 +172,7 @@
         const bar = (values, name, color) => ({ type: "bar", x: whole.symbols, y: values, name, marker: { color } });
         Plotly.newPlot("chart-whole", [bar(whole.ours, "this study", "#0072B2"), bar(whole.paper, "the paper", "#c3ccd6")],
           { ...layout("D-Score over all networks (lower is better)", { l: 50, r: 10, t: 50, b: 70 }), barmode: "group",
-            legend: { orientation: "h", x: 0.98, xanchor: "right", y: 1.02, yanchor: "bottom" }, yaxis: { gridcolor: "#e3e8ed", rangemode: "tozero" } }, quiet);
+            legend: { orientation: "h", x: 0.99, xanchor: "right", y: 0.99, yanchor: "top" }, yaxis: { gridcolor: "#e3e8ed", rangemode: "tozero" } }, quiet);
       } else byId("chart-whole").remove();
       const text = by_row.values.map((row) => row.map((value) => (value === null ? "" : value.toFixed(2))));
       Plotly.newPlot("chart-rows", [{ type: "heatmap", x: by_row.symbols, y: by_row.rows, z: by_row.values, text, texttemplate: "%{text}",
@@ -192,10 +193,11 @@
         panels.show(index, strategy.symbol + "  " + strategy.name, shown, strategy.texts[chosen.shape]);
       });
       select(line, "Shape", names, 0, (index) => { chosen.shape = index; draw(); });
-      const left = document.createElement("span"); left.append("Left "); line.append(left);
-      buttons(left, "Left strategy", symbols, chosen.left, (index) => { chosen.left = index; draw(); });
-      const right = document.createElement("span"); right.append("Right "); line.append(right);
-      buttons(right, "Right strategy", symbols, chosen.right, (index) => { chosen.right = index; draw(); });
+      [["left", "Left strategy"], ["right", "Right strategy"]].forEach(([side, name], index) => {
+        const above = controls(panels.panels[index]);
+        panels.panels[index].prepend(above);
+        buttons(above, name, symbols, chosen[side], (strategy) => { chosen[side] = strategy; draw(); });
+      });
       buttons(line, "Surface", ["with surface", "points alone"], 0, (index) => { chosen.surface = index === 0; draw(); });
       draw();
     },

@@ -30,6 +30,10 @@ _POLICY = (
     "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; img-src data: blob:; "
     "font-src data:"
 )
+_FAR_KEY = (
+    '<span class="keyed"><span class="key" style="background:#d64d1a"></span>'
+    f"farther than {FAR:g} from the true surface</span>"
+)
 _NOTHING = '<p class="notice">Not shown: {}.</p>'
 
 
@@ -142,8 +146,8 @@ def _queries_text(views: dict[str, Any]) -> str:
     names = ", ".join(escape(shape["name"]) for shape in views["shapes"])
     return (
         f"<p>{QUERY_POINTS:,} query points of each strategy, coloured by signed distance: "
-        '<span class="key" style="background:#4FA3E0"></span>inside'
-        '<span class="key" style="background:#F5A623"></span>outside, darker with distance. '
+        '<span class="keyed"><span class="key" style="background:#4FA3E0"></span>inside</span>'
+        '<span class="keyed"><span class="key" style="background:#F5A623"></span>outside</span>, darker with distance. '
         f"Drag to turn, scroll to come nearer; both sides turn together. Shapes: {names}.</p>"
         '<div id="view-queries"></div>'
     )
@@ -157,7 +161,7 @@ def _reconstructions_text(views: dict[str, Any], shapes: Reconstructions) -> str
         f"<p>Two strategies beside what the network saw and the true shape, of the first {SHAPES} test shapes and the "
         "first seed that has a result. Meshes are simplified for display (vertices merged on a grid, at most "
         f"{MOST_FACES:,} faces); scores are of the full ones. "
-        f'<span class="key" style="background:#d64d1a"></span>farther than {FAR:g} from the true surface.</p>'
+        f"{_FAR_KEY}</p>"
         '<div id="view-reconstructions"></div>'
     )
 
@@ -168,7 +172,7 @@ def _failures_text(views: dict[str, Any], shapes: Reconstructions) -> str:
         return _NOTHING.format(escape(reason)) + '<div id="view-failures"></div>'
     return (
         f"<p>The surfaces farthest from the true one, at most {FAILURES}, one of each network, field and strategy. "
-        f'<span class="key" style="background:#d64d1a"></span>farther than {FAR:g} from the true surface.</p>'
+        f"{_FAR_KEY}</p>"
         '<div id="view-failures"></div>'
     )
 

@@ -26,26 +26,34 @@ from pyimplicit.study.tables import (
     timing_rows,
 )
 from pyimplicit.study.text_table import TextTable
-from pyimplicit.study.verdicts import row_name
+from pyimplicit.study.verdicts import Claim, row_name
 
 _MARKS = {1: ("supports", "+"), -1: ("contradicts", "−"), 0: ("within", "○")}
 
 
 def html_table(
-    columns: Sequence[str], rows: Iterable[Sequence[str]], *, notes: Sequence[str] = (), best: Iterable[Any] = ()
+    columns: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    names: int = 1,
+    notes: Sequence[str] = (),
+    best: Iterable[tuple[int, int]] = (),
 ) -> str:
-    """Return a table; the first column is of names, the cells in `best`, as (row, column), are bold.
+    """Return a table whose first columns are of names; the cells in `best`, as (row, column), stand out.
 
     Example:
         >>> html_table(["a", "b"], [["x", "1 < 2"]]).partition("<tbody>")[2]
-        '<tr><th>x</th><td>1 &lt; 2</td></tr></tbody></table></div>'
+        '<tr><th class="name">x</th><td>1 &lt; 2</td></tr></tbody></table></div>'
     """
     bold = set(best)
-    head = "".join(f"<th>{escape(column)}</th>" for column in columns)
+    head = "".join(
+        f'<th class="name">{escape(column)}</th>' if place < names else f"<th>{escape(column)}</th>"
+        for place, column in enumerate(columns)
+    )
     lines = []
     for number, row in enumerate(rows):
-        cells = [f"<th>{_text(row[0])}</th>"]
-        for place, cell in enumerate(row[1:], 1):
+        cells = [f'<th class="name">{_text(cell)}</th>' for cell in row[:names]]
+        for place, cell in enumerate(row[names:], names):
             cells.append(
                 f'<td class="best">{_text(cell)}</td>' if (number, place) in bold else f"<td>{_text(cell)}</td>"
             )
@@ -178,7 +186,7 @@ def _main_table(table: StudyTable) -> str:
         best += [(number, place) for place, metric in enumerate(METRICS, 2) if row.cells[metric].best]
         notes += [f"{name}, {symbol(row.strategy)}: {reason}" for reason in row.failures]
         previous = name
-    shown = html_table(("Network", "Strategy", *headings(table).values()), rows, best=best)
+    shown = html_table(("Network", "Strategy", *headings(table).values()), rows, names=2, best=best)
     if notes:
         lines = "".join(f"<li>{escape(note)}</li>" for note in notes)
         shown += (
@@ -197,7 +205,8 @@ def claims(records: Sequence[Record]) -> str:
         )
         parts.append(
             f'<details class="claim"><summary><span class="verdict {one.verdict}">{one.verdict}</span> '
-            f"{one.number}. {escape(one.statement)}</summary><p>{escape(one.reason[:1].upper() + one.reason[1:])}.</p>"
+            f'{one.number}. {escape(one.statement)}<span class="count">{_count(one)}</span></summary>'
+            f"<p>{escape(one.reason[:1].upper() + one.reason[1:])}.</p>"
             f'<ul class="comparisons">{lines}</ul><p class="paper">In the paper: {escape(one.paper)}.</p></details>'
         )
     how = (
@@ -205,6 +214,12 @@ def claims(records: Sequence[Record]) -> str:
         "○ lies within the margin. Open a claim for its comparisons.</p>"
     )
     return how + "".join(parts)
+
+
+def _count(claim: Claim) -> str:
+    if not claim.comparisons:
+        return "no comparison"
+    return f"{claim.supporting} for, {claim.contradicting} against, of {len(claim.comparisons)}"
 
 
 def recommendations(records: Sequence[Record]) -> str:
@@ -255,9 +270,9 @@ def setup(config_text: str, records: Sequence[Record], report_versions: dict[str
     ):
         for variety in _distinct(kinds):
             rows = [(str(key), str(value)) for key, value in variety.items()]
-            parts += [f"<h3>{title}</h3>", html_table(("", ""), rows)]
-    parts += ["<h3>Versions that wrote this page</h3>", html_table(("", ""), list(report_versions.items()))]
-    timings = html_table(*timing_rows(records))
+            parts += [f"<h3>{title}</h3>", html_table(("what", ""), rows)]
+    parts += ["<h3>Versions that wrote this page</h3>", html_table(("what", ""), list(report_versions.items()))]
+    timings = html_table(*timing_rows(records), names=2)
     parts.append(f"<h3>Time and memory</h3><details><summary>of every run</summary>{timings}</details>")
     return "".join(parts)
 
