@@ -22,14 +22,14 @@ def cluster_vertices(mesh: Mesh, most_faces: int) -> Mesh:
 
     Args:
         mesh: Any mesh.
-        most_faces: Most faces of the result, at least 12.
+        most_faces: Most faces of the result, at least 100.
 
     Returns:
         The mesh of a grid that leaves at most `most_faces` faces, and nearly as many; if none does, the one with
         the fewest.
 
     Raises:
-        ValueError, TypeError: No mesh, or `most_faces` below 12.
+        ValueError, TypeError: No mesh, or `most_faces` below 100.
 
     Source:
         Rossignac and Borrel, "Multi-resolution 3D approximations for rendering complex scenes", 1993.
@@ -41,7 +41,7 @@ def cluster_vertices(mesh: Mesh, most_faces: int) -> Mesh:
         True
     """
     mesh = check_mesh(mesh)
-    most_faces = check_count("most_faces", most_faces, minimum=12)
+    most_faces = check_count("most_faces", most_faces, minimum=100)
     if len(mesh.faces) <= most_faces:
         return mesh
     low = mesh.vertices.min(dim=0).values
@@ -77,8 +77,8 @@ def _clustered(mesh: Mesh, low: torch.Tensor, cell: float) -> Mesh | None:
     turned = torch.gather(faces, 1, (start + torch.arange(3)) % 3)[whole]
     # Below 2^21 vertices a face is one number; sorting those is many times faster than sorting rows.
     if count < 2**21:
-        keys = ((turned[:, 0] << 42) | (turned[:, 1] << 21) | turned[:, 2]).unique()
+        keys = torch.unique((turned[:, 0] << 42) | (turned[:, 1] << 21) | turned[:, 2])
         faces = torch.stack([keys >> 42, (keys >> 21) & (2**21 - 1), keys & (2**21 - 1)], dim=1)
     else:
-        faces = turned.unique(dim=0)
+        faces = torch.unique(turned, dim=0)
     return Mesh((sums / sizes[:, None]).float(), faces.int()) if len(faces) else None

@@ -103,7 +103,7 @@ def legend_below(figure: Figure, keys: list[Any]) -> None:
 def save_figure(figure: Figure, path: str | os.PathLike[str]) -> Path:
     """Write a figure as a PNG file of at most 256 colours, which makes it several times smaller; returns the path."""
     target = Path(path)
-    canvas = FigureCanvasAgg(figure)
+    canvas: Any = FigureCanvasAgg(figure)
     figure.set_dpi(_DPI)
     canvas.draw()
     pixels = np.asarray(canvas.buffer_rgba())[..., :3]

@@ -144,7 +144,7 @@ def _rows(buffer: Buffer, records: Sequence[Record], shapes: Reconstructions) ->
     densities = len(chosen) > len({row[:2] for row in chosen})
     rows = []
     for (network, field, density), group in chosen.items():
-        strategies = []
+        strategies: list[dict[str, Any]] = []
         for strategy, record in group.items():
             cases = [Case(record, index) for index in range(count)]
             entries = [_reconstruction(buffer, case, shapes, most_faces) for case in cases]
@@ -202,8 +202,8 @@ def _thinned(values: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _coordinates(points: NDArray[np.float32]) -> NDArray[np.int16]:
-    return np.clip(np.rint(points / _STEP), -32_767, 32_767).astype(np.int16)
+    return np.asarray(np.clip(np.rint(points / _STEP), -32_767, 32_767), dtype=np.int16)
 
 
 def _bytes(distance: NDArray[np.float32]) -> NDArray[np.int8]:
-    return np.clip(np.rint(distance / _DISTANCE_STEP), -127, 127).astype(np.int8)
+    return np.asarray(np.clip(np.rint(distance / _DISTANCE_STEP), -127, 127), dtype=np.int8)
