@@ -68,7 +68,12 @@ def draw_surface(
     pixel = _SPAN / width
     across = (np.arange(width) + 0.5) * pixel - _SPAN / 2
     down = height * pixel / 2 - (np.arange(height) + 0.5) * pixel
-    starts = across[None, :, None] * camera.right + down[:, None, None] * camera.up - 2 * camera.forward
+    # Only the rectangle that the surface projects into: most of a picture is empty.
+    corners = surface.mesh.vertices.double().numpy() @ np.stack([camera.right, camera.up], axis=1)
+    low, high = corners.min(axis=0) - pixel, corners.max(axis=0) + pixel
+    columns = np.flatnonzero((across > low[0]) & (across < high[0]))
+    lines = np.flatnonzero((down > low[1]) & (down < high[1]))
+    starts = across[None, columns, None] * camera.right + down[lines, None, None] * camera.up - 2 * camera.forward
     origins = torch.from_numpy(starts.reshape(-1, 3)).float()
     directions = torch.from_numpy(camera.forward).float().repeat(len(origins), 1)
     hits = surface.cast_rays(origins, directions)
@@ -78,9 +83,11 @@ def draw_surface(
     if truth is not None and len(rows):
         points = origins[rows] + hits.t[rows, None] * directions[rows]
         base[(truth.unsigned_distance(points) > beyond).numpy()] = _FAR
-    image = np.ones((height * width, 3))
-    image[rows.numpy()] = base * _light(normals, camera)[:, None]
-    return _reduced(image.reshape(height, width, 3))
+    image = np.ones((height, width, 3))
+    part = np.ones((len(origins), 3))
+    part[rows.numpy()] = base * _light(normals, camera)[:, None]
+    image[np.ix_(lines, columns)] = part.reshape(len(lines), len(columns), 3)
+    return _reduced(image)
 
 
 def draw_points(

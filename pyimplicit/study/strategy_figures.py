@@ -130,7 +130,7 @@ def strategy_spaces(
 
 
 def weight_function(
-    path: str | os.PathLike[str], title: str, *, surface: Surface | None = None, tau: float = 0.1, count: int = 100_000
+    path: str | os.PathLike[str], title: str, *, surface: Surface | None = None, tau: float = 0.1, count: int = 40_000
 ) -> Path:
     """Draw the weight that S_Linear draws points by against their distance to the surface (Figure 6).
 
@@ -155,7 +155,7 @@ def weight_function(
         panels[0].set(xlabel="signed distance", ylabel="weight w = μ (τ − g)", ylim=(0, 1.08), yticks=(0, 0.5, 1))
         panels[0].set_title(f"weight, τ = {tau:g}, μ = 1/τ", fontsize=10, fontweight="normal")
         if surface is not None:
-            edges = np.linspace(-0.1, 0.5, 121)
+            edges = np.linspace(-0.1, 0.5, 81)
             for strategy, drawn_as in (("uniform", {"histtype": "step", "linewidth": 2}), ("linear", {"alpha": 0.75})):
                 by: str | Strategy = Linear(tau) if strategy == "linear" else strategy
                 drawn = sample_queries(surface, by, count, seed=0).signed_distance.cpu().numpy()

@@ -96,13 +96,15 @@ def joined(*meshes: Mesh) -> Mesh:
     return Mesh(np.concatenate([mesh.vertices.numpy() for mesh in meshes]), np.concatenate(faces))
 
 
+# Figures that are quick to draw, or not drawn for want of shapes or reconstructions.
+FEW_FIGURES = ("Figure 5", "Figure 7", "Figure 8", "Figure 10")
 SHAPES = [Shape("small", "small", box(0.4), {}), Shape("tall <b>", "tall", box(0.6), {})]
 
 
 def study_folder(folder: Path) -> tuple[StudyConfig, list[Record]]:
     """A finished study of `SHAPES` with reconstructions: under S_NS the second shape has a box far from it besides.
 
-    DeepSDF has collapsed under S_NS; ConvONet on unsigned distances has clouds, of which that without a mask is far off.
+    DeepSDF has collapsed under S_NS; ConvONet on unsigned distances has clouds, that without a mask far off.
     """
     networks = {"networks": ["onet", "deepsdf"], "strategies": ["uniform", "balanced_surface", "near_surface"]}
     unsigned = {"networks": ["convonet"], "fields": ["udf"], "strategies": ["near_surface"], "masks": [None, 0.1]}

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
+from pyimplicit.study import paper_figures
 from pyimplicit.study.paper_figures import draw_figures
 from pyimplicit.study.reconstructions import Reconstructions
-from tests.study.helpers import SHAPES, done_record, small_config, study_folder
+from tests.study.helpers import FEW_FIGURES, SHAPES, done_record, small_config, study_folder
 
 PAPER = [f"Figure {number}" for number in (1, 2, 4, 5, 6, 7, 8, 10)]
 MOST_BYTES = 200_000
@@ -33,6 +34,12 @@ def test_every_figure_of_a_whole_study(folder: Path) -> None:
         assert "{" not in figure.caption
 
 
+@pytest.fixture
+def few_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paper_figures, "_FIGURES", {name: paper_figures._FIGURES[name] for name in FEW_FIGURES})
+
+
+@pytest.mark.usefixtures("few_figures")
 def test_records_alone_name_what_is_missing(tmp_path: Path) -> None:
     config = small_config()
     stale = tmp_path / "figures" / "figure_8.png"
@@ -49,6 +56,7 @@ def test_records_alone_name_what_is_missing(tmp_path: Path) -> None:
     assert not stale.exists()
 
 
+@pytest.mark.usefixtures("few_figures")
 def test_shapes_without_reconstructions(tmp_path: Path) -> None:
     config, records = study_folder(tmp_path)
     figures = draw_figures(tmp_path, config, records, Reconstructions(SHAPES, "", {}))
