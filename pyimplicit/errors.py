@@ -40,6 +40,10 @@ class StudyError(PyImplicitError, ValueError):
     """A study directory that belongs to another configuration or is damaged."""
 
 
+class ExtraError(PyImplicitError, ImportError):
+    """A library that only one feature needs and that is not installed; the message names the extra that brings it."""
+
+
 class EngineError(PyImplicitError, RuntimeError):
     """Workers that cannot be started, or a cluster that cannot be reached."""
 

@@ -103,6 +103,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("study status nowhere", "not the folder of a study"),
         ("study table busy", "not the folder of a study"),
         ("study report busy", "not the folder of a study"),
+        ("study figures busy", "not the folder of a study"),
         ("study table", "required: FOLDER"),
     ],
 )
@@ -271,13 +272,17 @@ def test_a_study_end_to_end(place: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert main([*study, "--processes", "2"]) == 0
     printed = capsys.readouterr().out
     assert "ONet OCC" in printed
-    assert printed.splitlines()[-1] == "report: study/report.md"
+    assert printed.splitlines()[-1] == "report: study/report.html"
     assert main(["study", "status", "study"]) == 0
     assert "2 of 2 runs finished" in capsys.readouterr().out
     assert main(["study", "table", "study", "--format", "markdown"]) == 0
     assert capsys.readouterr().out == Path("study/table.md").read_text()
     assert main(["study", "table", "study", "--format", "csv"]) == 0
     assert capsys.readouterr().out == Path("study/table.csv").read_text()
+    assert main(["study", "figures", "study"]) == 0
+    shown = capsys.readouterr()
+    assert "study/figures/figure_4.png" in shown.out.splitlines()
+    assert "Figure 10 is not drawn: the study has no run on unsigned distances" in shown.err
     records = [json.loads(line) for line in Path("study/records.jsonl").read_text().splitlines()]
     assert [record["status"] for record in records] == ["done", "done"]
     # Alone in this process, from scratch: the same results to the last bit.

@@ -109,7 +109,7 @@ def sample(arguments: Namespace) -> int:
     inside = float((queries.signed_distance < 0).double().mean())
     print(f"{arguments.out}: {arguments.count} points by {strategy.name}, {100 * inside:.1f}% inside")
     if arguments.plot:
-        from pyimplicit.study.figures import strategy_picture
+        from pyimplicit.study.strategy_figures import strategy_picture
 
         title = f"S_{strategy.symbol}: query points of {Path(arguments.mesh).name}"
         strategy_picture(surface, strategy, arguments.plot, title, count=max(arguments.count, 20_000))
@@ -179,6 +179,8 @@ def study_run(arguments: Namespace) -> int:
         _note(f"{record.network} {record.field} {record.strategy} seed {record.seed}: {record.status}: {record.reason}")
     if result.broken:
         _note("the same command with --retry carries these runs out again")
+    if result.report.suffix != ".html":
+        _note("there is no report.html: it needs plotly; install pyimplicit[report]")
     print(f"report: {result.report}")
     return 1 if result.broken else 0
 
@@ -251,6 +253,18 @@ def study_report(arguments: Namespace) -> int:
     from pyimplicit.study import write_report
 
     print(f"report: {write_report(arguments.folder)}")
+    return 0
+
+
+def study_figures(arguments: Namespace) -> int:
+    """Draw the paper's figures, and name those that cannot be drawn."""
+    from pyimplicit.study import write_figures
+
+    for figure in write_figures(arguments.folder):
+        if figure.path is None:
+            _note(f"{figure.name} is not drawn: {figure.missing}")
+        else:
+            print(figure.path)
     return 0
 
 

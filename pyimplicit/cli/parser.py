@@ -289,9 +289,11 @@ def _study(commands: Any) -> None:
         "--format", choices=("text", "markdown", "csv", "latex"), default="text", help="form of the table"
     )
     report = _add(
-        study, "report", "study_report", "Write tables, figures and report again, of the runs finished so far."
+        study, "report", "study_report", "Write tables, figures and the HTML report, of the runs finished so far."
     )
     report.add_argument("folder", metavar="FOLDER", help="folder of the study")
+    figures = _add(study, "figures", "study_figures", "Draw the paper's figures from the runs finished so far.")
+    figures.add_argument("folder", metavar="FOLDER", help="folder of the study")
     claims = _add(study, "claims", "study_claims", "Judge the paper's claims by the runs finished so far.")
     claims.add_argument("folder", metavar="FOLDER", help="folder of the study")
     claims.add_argument("--format", choices=("text", "markdown", "json"), default="text", help="form of the answers")

@@ -1,4 +1,4 @@
-"""Closed meshes of fewer faces, by quadric error metrics of the library fast-simplification (an extra)."""
+"""Meshes of fewer faces, by quadric error metrics of the library fast-simplification (an extra)."""
 
 from __future__ import annotations
 
@@ -45,18 +45,11 @@ def simplify_mesh(mesh: Mesh, faces: int) -> Mesh | None:
         raise MeshError(f"expected a closed mesh that faces outwards, got {before.summary()}")
     if before.faces <= faces:
         return mesh
-    try:
-        import fast_simplification
-    except ImportError as error:
-        raise MeshError("simplifying needs fast-simplification: pip install 'pyimplicit[simplify]'") from error
     best: Mesh | None = None
     for aggression in AGGRESSIONS:
-        points, corners = fast_simplification.simplify(
-            mesh.vertices.numpy(), mesh.faces.numpy().astype(np.int32), target_count=faces, agg=aggression
-        )
-        if not len(corners):
+        made = _collapsed(mesh, faces, aggression)
+        if made is None:
             continue
-        made = Mesh(points, corners.astype(np.int64))
         found = inspect_mesh(made)
         if not found.is_solid or found.components != before.components:
             continue
@@ -65,3 +58,38 @@ def simplify_mesh(mesh: Mesh, faces: int) -> Mesh | None:
         if found.faces <= 1.05 * faces:
             break
     return best if best is not None and len(best.faces) < before.faces else None
+
+
+def reduce_faces(mesh: Mesh, faces: int) -> Mesh:
+    """Return a mesh to look at, of about `faces` faces at most; it need not stay closed, nor keep its bodies.
+
+    Args:
+        mesh: Any mesh.
+        faces: How many faces are wanted, at least 4.
+
+    Raises:
+        ValueError: `faces` out of range.
+        MeshError: fast-simplification is not installed.
+
+    Source:
+        Garland and Heckbert, Surface Simplification Using Quadric Error Metrics, SIGGRAPH 1997.
+
+    Example:
+        >>> corners = np.array([[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0.0]])
+        >>> reduce_faces(Mesh(corners, np.array([[0, 1, 2], [0, 2, 3]])), 100)
+        Mesh(4 vertices, 2 faces)
+    """
+    check_count("faces", faces, minimum=4)
+    return mesh if len(mesh.faces) <= faces else _collapsed(mesh, faces, AGGRESSIONS[-1]) or mesh
+
+
+def _collapsed(mesh: Mesh, faces: int, aggression: int) -> Mesh | None:
+    """What the library makes of a mesh; None where no face is left."""
+    try:
+        import fast_simplification
+    except ImportError as error:
+        raise MeshError("simplifying needs fast-simplification: pip install 'pyimplicit[simplify]'") from error
+    points, corners = fast_simplification.simplify(
+        mesh.vertices.numpy(), mesh.faces.numpy().astype(np.int32), target_count=faces, agg=aggression
+    )
+    return Mesh(points, corners.astype(np.int64)) if len(corners) else None

@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pyimplicit.study.claims import judge_claims
     from pyimplicit.study.config import DataConfig, EvaluationConfig, RunSpec, StudyConfig, load_config
-    from pyimplicit.study.matrix import StudyResult, StudyStatus, run_study, study_records, study_status, write_report
+    from pyimplicit.study.matrix import (
+        StudyResult,
+        StudyStatus,
+        run_study,
+        study_records,
+        study_status,
+        write_figures,
+        write_report,
+    )
     from pyimplicit.study.numbered_tables import paper_tables
     from pyimplicit.study.recommendation import Recommendation, recommend
     from pyimplicit.study.records import Record, read_records
@@ -21,7 +29,9 @@ if TYPE_CHECKING:
 _HOMES = {
     "claims": ("judge_claims",),
     "config": ("DataConfig", "EvaluationConfig", "RunSpec", "StudyConfig", "load_config"),
-    "matrix": ("StudyResult", "StudyStatus", "run_study", "study_records", "study_status", "write_report"),
+    "matrix": (
+        *("StudyResult", "StudyStatus", "run_study", "study_records", "study_status", "write_figures", "write_report"),
+    ),
     "numbered_tables": ("paper_tables",),
     "recommendation": ("Recommendation", "recommend"),
     "records": ("Record", "read_records"),
@@ -52,6 +62,7 @@ __all__ = [
     "run_study",
     "study_records",
     "study_status",
+    "write_figures",
     "write_report",
 ]
 

@@ -30,3 +30,17 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise StudyError(f"{path}: cannot be read: {error}") from error
+
+
+def reconstruction_path(folder: Path, field: str, index: int, shape: str) -> Path:
+    """Return where a run keeps what it reconstructed of a test shape.
+
+    Args:
+        folder: The run's folder.
+        field: The implicit function; an unsigned distance ends in a cloud, every other in a mesh.
+        index: Number of the test shape.
+        shape: Its name.
+    """
+    safe = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in shape)
+    kind, suffix = ("clouds", ".npy") if field == "udf" else ("meshes", ".ply")
+    return folder / kind / f"{index:03d}-{safe}{suffix}"

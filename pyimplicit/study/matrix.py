@@ -7,7 +7,7 @@ The folder of a study:
     shapes.json       which shapes are trained and tested on, with a hash of their meshes
     runs/NAME/        one run: configuration, checkpoint, losses, reconstructed meshes and, last of all, record.json
     records.jsonl     all records, in the order of the table
-    table.*, *.csv, figures/, report.md
+    table.*, *.csv, figures/, report.md, report.html
     tables/, claims.*
 """
 
@@ -18,27 +18,30 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pyimplicit import _native
 from pyimplicit.atomic import remove_leftovers
 from pyimplicit.data import Shape
 from pyimplicit.engines import Engine, Job, LocalEngine, Outcome, RayEngine, Report, run_jobs
-from pyimplicit.errors import ConfigError, StudyError
-from pyimplicit.geometry import Surface
+from pyimplicit.errors import ConfigError, ExtraError, PyImplicitError, StudyError
 from pyimplicit.info import versions
 from pyimplicit.lock import FileLock
 from pyimplicit.study.answers import write_answers
 from pyimplicit.study.config import RunSpec, StudyConfig
 from pyimplicit.study.files import read_json, write_json
 from pyimplicit.study.progress import StudyProgress, create_progress
+from pyimplicit.study.reconstructions import Reconstructions
 from pyimplicit.study.records import CRASHED, ERROR, Record, failure, read_record, read_records, write_records
-from pyimplicit.study.report import write_outputs
+from pyimplicit.study.report import REPORT_FILE, write_outputs
 from pyimplicit.study.runs import RECORD_FILE, RunTask, execute_run, run_machine
 from pyimplicit.study.settings import differing_keys
 from pyimplicit.study.shapes import study_shapes
 from pyimplicit.study.tables import StudyTable, build_table
 from pyimplicit.training.examples import digest_shapes
+
+if TYPE_CHECKING:
+    from pyimplicit.study.paper_figures import PaperFigure
 
 CONFIG_FILE = "study.json"
 LOCK_FILE = "study.lock"
@@ -57,7 +60,7 @@ class StudyResult:
         out: Its folder.
         records: One record for each run, in the order of the table.
         table: The main table.
-        report: Path of the report.
+        report: Path of the report: the page, or `report.md` where plotly is not installed.
     """
 
     config: StudyConfig
@@ -119,17 +122,20 @@ def run_study(
         _compare(folder, config)
         remove_leftovers(folder)
         with create_progress(progress) as watcher:
-            records, surface = _carry_out(folder, config, watcher, retry, execute)
+            records, test_shapes = _carry_out(folder, config, watcher, retry, execute)
         write_records(folder / RECORDS_FILE, records)
         write_answers(folder, records)
-        report = write_outputs(folder, config, records, surface)
+        try:
+            report = write_outputs(folder, config, records, Reconstructions.of_study(folder, test_shapes))
+        except ExtraError:  # a study of hours must not end in an error for want of a library that only shows it
+            report = folder / REPORT_FILE
     return StudyResult(config, folder, records, build_table(records), report)
 
 
 def _carry_out(
     folder: Path, config: StudyConfig, watcher: StudyProgress, retry: bool, execute: Callable[[Any, Report], Record]
-) -> tuple[list[Record], Surface]:
-    """Do what is left to do; returns all records in the order of the table, and a test shape for the pictures."""
+) -> tuple[list[Record], list[Shape]]:
+    """Do what is left to do; returns all records in the order of the table, and the test shapes."""
     data_root = _data_root(folder, config)
     train_shapes, test_shapes = study_shapes(config.data, data_root, watcher.preparing)
     # Only now is the folder this study's: a source that is not there leaves nothing to clear away.
@@ -143,7 +149,7 @@ def _carry_out(
     jobs = [Job(spec.name, RunTask(spec, str(_run_folder(folder, spec).resolve()), data_root)) for spec in missing]
     outcomes = run_jobs(jobs, execute, watcher, engine=_engine(config), settle=_with_record)
     records |= {spec.hash: outcome.result for spec, outcome in zip(missing, outcomes, strict=True)}
-    return [record for record in records.values() if record is not None], Surface(test_shapes[0].mesh)
+    return [record for record in records.values() if record is not None], test_shapes
 
 
 def _engine(config: StudyConfig) -> Engine:
@@ -194,19 +200,49 @@ def _place(run: RunSpec | Record) -> tuple[Any, ...]:
 
 
 def write_report(out: str | os.PathLike[str]) -> Path:
-    """Write tables, figures and report of the runs finished so far; returns the path of the report.
+    """Write tables, figures and report of the runs finished so far; returns the path of the page, `report.html`.
+
+    A folder that holds records alone is enough; what cannot be shown for want of shapes or reconstructions is named.
+
+    Raises:
+        StudyError: The folder holds no study, or no run is finished.
+        ExtraError: plotly is not installed; everything but the page has been written.
+    """
+    folder, config, records = _finished_study(out)
+    write_records(folder / RECORDS_FILE, records)
+    write_answers(folder, records)
+    return write_outputs(folder, config, records, _reconstructions(folder, config))
+
+
+def write_figures(out: str | os.PathLike[str]) -> list[PaperFigure]:
+    """Draw the paper's figures from the runs finished so far; one that cannot be drawn comes with the reason.
 
     Raises:
         StudyError: The folder holds no study, or no run is finished.
     """
+    from pyimplicit.study.paper_figures import draw_figures
+
+    folder, config, records = _finished_study(out)
+    return draw_figures(folder, config, records, _reconstructions(folder, config))
+
+
+def _finished_study(out: str | os.PathLike[str]) -> tuple[Path, StudyConfig, list[Record]]:
     folder = Path(out)
     config, records = read_config(folder), study_records(folder)
     if not records:
         raise StudyError(f"{folder}: no run is finished yet")
-    _, test_shapes = study_shapes(config.data, _data_root(folder, config))
-    write_records(folder / RECORDS_FILE, records)
-    write_answers(folder, records)
-    return write_outputs(folder, config, records, Surface(test_shapes[0].mesh))
+    return folder, config, records
+
+
+def _reconstructions(folder: Path, config: StudyConfig) -> Reconstructions:
+    """Find the test shapes, where they have been prepared, and what the runs made of them."""
+    root = _data_root(folder, config)
+    if not Path(root).is_dir():
+        return Reconstructions.of_study(folder, (), "the study's shapes are not here, only its records")
+    try:
+        return Reconstructions.of_study(folder, study_shapes(config.data, root)[1])
+    except PyImplicitError as error:
+        return Reconstructions.of_study(folder, (), f"the study's shapes cannot be had: {error}")
 
 
 def read_config(folder: Path) -> StudyConfig:

@@ -192,7 +192,9 @@ def result_line(outcome: Outcome) -> str:
     record: Record = outcome.result
     if record.status != DONE:
         return f"{label}: {record.status}, {record.reason}"
-    return f"{label}: IoU {record.means['iou']:.3f}, F-Score {record.means['f_score']:.3f}"
+    # A cloud, which unsigned distances end in, has no IoU.
+    names = {"iou": "IoU", "f_score": "F-Score"}
+    return f"{label}: " + ", ".join(f"{names[m]} {record.means[m]:.3f}" for m in names if m in record.means)
 
 
 def create_progress(wanted: bool | StudyProgress = True) -> StudyProgress:

@@ -21,23 +21,30 @@ from pyimplicit.study.tables import (
 )
 
 if TYPE_CHECKING:
-    from pyimplicit.geometry import Surface
+    from pyimplicit.study.paper_figures import PaperFigure
+    from pyimplicit.study.reconstructions import Reconstructions
 
 REPORT_FILE = "report.md"
 
 
-def write_outputs(folder: Path, config: StudyConfig, records: Sequence[Record], surface: Surface | None = None) -> Path:
-    """Write tables, figures and the report of a study into its folder.
+def write_outputs(folder: Path, config: StudyConfig, records: Sequence[Record], shapes: Reconstructions) -> Path:
+    """Write tables, figures and the report of a study into its folder, last of all the report as a page.
 
     Args:
         folder: The study's folder.
         config: The study.
-        records: Its records.
-        surface: A shape for the figure of the strategies; without one that figure is left out.
+        records: Its records, at least one.
+        shapes: Its test shapes and reconstructions.
 
     Returns:
-        The path of the report.
+        The path of the page, `report.html`.
+
+    Raises:
+        ExtraError: plotly is not installed; everything but the page has been written.
     """
+    from pyimplicit.study.page import write_page
+    from pyimplicit.study.paper_figures import draw_figures
+
     table = build_table(records)
     write_text(folder / "table.md", markdown_table(table))
     write_text(folder / "table.csv", csv_table(table))
@@ -46,34 +53,14 @@ def write_outputs(folder: Path, config: StudyConfig, records: Sequence[Record], 
     if rows:
         write_scores_csv(folder / "shapes.csv", rows)
     write_text(folder / "timings.md", timing_table(records))
-    figures = _draw(folder / "figures", config, table, surface) if records else []
-    report = folder / REPORT_FILE
-    write_text(report, _report(config, records, table, figures))
-    return report
+    figures = draw_figures(folder, config, records, shapes)
+    write_text(folder / REPORT_FILE, _report(config, records, table, figures))
+    return write_page(
+        *(folder, config, records, table, figures, shapes), config_text=_yaml(config), caveats=caveats(config)
+    )
 
 
-def _draw(folder: Path, config: StudyConfig, table: StudyTable, surface: Surface | None) -> list[tuple[str, str]]:
-    """Draw all figures; returns their captions and file names."""
-    from pyimplicit.study.figures import iou_lines, metric_bars, strategy_slabs
-
-    folder.mkdir(exist_ok=True)
-    drawn = []
-    if surface is not None:
-        caption = "Query points of each strategy near the plane z = 0"
-        strategy_slabs(surface, config.strategies, folder / "strategies.png", caption)
-        drawn.append((caption, "strategies.png"))
-    for metric, name in (("f_score", "F-Score"), ("normal_consistency", "Normal Consistency")):
-        caption = f"{name} by network and strategy"
-        metric_bars(table, metric, folder / f"{metric}.png", caption)
-        drawn.append((caption, f"{metric}.png"))
-    caption = "IoU by strategy over the networks"
-    iou_lines(table, folder / "iou.png", caption)
-    return [*drawn, (caption, "iou.png")]
-
-
-def _report(
-    config: StudyConfig, records: Sequence[Record], table: StudyTable, figures: Sequence[tuple[str, str]]
-) -> str:
+def _report(config: StudyConfig, records: Sequence[Record], table: StudyTable, figures: Sequence[PaperFigure]) -> str:
     data, evaluation = config.data, config.evaluation
     failed = sum(record.failed for record in records)
     parts = [
@@ -90,8 +77,7 @@ def _report(
         "## What these numbers are worth",
         "\n".join(f"- {line}" for line in caveats(config)),
     ]
-    if figures:
-        parts += ["## Figures", *(f"**{caption}**\n\n![{caption}](figures/{name})" for caption, name in figures)]
+    parts += ["## Figures", *(_figure(figure) for figure in figures)]
     parts += ["## Training", _training_table(records), "## Time and memory", timing_table(records).rstrip()]
     parts += [
         "Timings were taken with several runs at once. Memory is the peak of the worker process over all its runs up "
@@ -107,6 +93,13 @@ def _report(
         for variety in _distinct([getattr(record, attribute) for record in records]):
             parts.append("\n".join(f"- {key}: {value}" for key, value in variety.items()))
     return "\n\n".join(parts) + "\n"
+
+
+def _figure(figure: PaperFigure) -> str:
+    number = f"{figure.name}. " if figure.name.startswith("Figure") else ""
+    if figure.path is None:
+        return f"{figure.name} is not shown: {figure.missing}."
+    return f"**{number}{figure.caption}**\n\n![{figure.caption}](figures/{figure.path.name})"
 
 
 def caveats(config: StudyConfig) -> list[str]:

@@ -24,7 +24,7 @@ from pyimplicit.lock import FileLock
 from pyimplicit.study.clouds import dense_clouds, measure_cloud
 from pyimplicit.study.config import DataConfig, EvaluationConfig, RunSpec
 from pyimplicit.study.costs import Clock, MemoryWatch
-from pyimplicit.study.files import write_json
+from pyimplicit.study.files import reconstruction_path, write_json
 from pyimplicit.study.records import COLLAPSED, DIVERGED, Record, failure, read_record, success
 from pyimplicit.study.shapes import study_shapes
 from pyimplicit.training import CodeSearch, Reconstruction, TrainResult, reconstruct_shapes, train
@@ -140,7 +140,7 @@ def _score(
             scores = [measure_cloud(spec, shape, cloud) for shape, cloud in zip(shapes, clouds, strict=True)]
         for index, (shape, cloud) in enumerate(zip(shapes, clouds, strict=True)):
             if not isinstance(cloud, str):
-                _save_cloud(cloud, folder / "clouds" / f"{_file_name(index, shape.name)}.npy")
+                _save_cloud(cloud, reconstruction_path(folder, spec.field, index, shape.name))
         reasons = [cloud for cloud in clouds if isinstance(cloud, str)]
     else:
         with clock.phase("reconstruct"):
@@ -152,7 +152,7 @@ def _score(
                 scores.append(_measure(one, reference, spec.evaluation.threshold))
                 if one.mesh is not None:
                     (folder / "meshes").mkdir(exist_ok=True)
-                    save_mesh(one.mesh, folder / "meshes" / f"{_file_name(index, one.name)}.ply")
+                    save_mesh(one.mesh, reconstruction_path(folder, spec.field, index, one.name))
         reasons = [reason for one in found if (reason := _no_surface(one)) is not None]
     if len(reasons) == len(shapes):
         return scores, f"no surface in any of {len(shapes)} test shapes: {reasons[0]}"
@@ -208,11 +208,6 @@ def _training_facts(trained: TrainResult) -> dict[str, Any]:
         "last_loss": sum(last) / len(last),  # mean of the last twentieth: single losses are noisy
         "parameters": parameters,
     }
-
-
-def _file_name(index: int, name: str) -> str:
-    safe = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in name)
-    return f"{index:03d}-{safe}"
 
 
 def _save_cloud(cloud: torch.Tensor, path: Path) -> None:

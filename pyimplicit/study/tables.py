@@ -291,15 +291,21 @@ def shape_rows(records: Sequence[Record]) -> list[dict[str, object]]:
     return rows
 
 
-def timing_table(records: Sequence[Record]) -> str:
-    """Seconds per phase and peak memory of each run, in Markdown."""
+def timing_rows(records: Sequence[Record]) -> tuple[list[str], list[list[str]]]:
+    """Headings, and of each run its seconds per phase and peak memory."""
     phases = list(dict.fromkeys(phase for record in records for phase in record.timings))
-    lines = ["| Network | Strategy | Seed | " + " | ".join(f"{phase} [s]" for phase in phases) + " | memory [MiB] |"]
-    lines.append("|---|---|---:|" + "---:|" * (len(phases) + 1))
+    rows = []
     for record in records:
         name = f"{record.row[0]} {record.field.upper()}, {record.density} points"
         cells = [f"{record.timings[phase]:.1f}" if phase in record.timings else "" for phase in phases]
         peak = record.memory.get("process_peak")
         memory = "" if peak is None else f"{peak / 2**20:.0f}"
-        lines.append(f"| {name} | {record.strategy} | {record.seed} | " + " | ".join([*cells, memory]) + " |")
-    return "\n".join(lines) + "\n"
+        rows.append([name, record.strategy, str(record.seed), *cells, memory])
+    return ["Network", "Strategy", "Seed", *(f"{phase} [s]" for phase in phases), "memory [MiB]"], rows
+
+
+def timing_table(records: Sequence[Record]) -> str:
+    """Seconds per phase and peak memory of each run, in Markdown."""
+    columns, rows = timing_rows(records)
+    lines = ["| " + " | ".join(columns) + " |", "|---|---|" + "---:|" * (len(columns) - 2)]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)]) + "\n"

@@ -16,9 +16,10 @@ import trimesh
 
 from pyimplicit.data import Shape
 from pyimplicit.engines import Report
-from pyimplicit.geometry import Mesh
+from pyimplicit.geometry import Mesh, Surface
+from pyimplicit.geometry.files import save_mesh
 from pyimplicit.study.config import DataConfig, RunSpec, StudyConfig
-from pyimplicit.study.files import write_json
+from pyimplicit.study.files import reconstruction_path, write_json
 from pyimplicit.study.records import Record, failure, success
 from pyimplicit.study.runs import RunTask
 
@@ -81,6 +82,58 @@ def box(side: float = 0.6) -> Mesh:
     """A cube around the origin, closed and oriented."""
     solid = trimesh.creation.box((side, side, side))
     return Mesh(np.asarray(solid.vertices), np.asarray(solid.faces))
+
+
+def shifted(mesh: Mesh, x: float, y: float = 0.0, z: float = 0.0) -> Mesh:
+    """A mesh moved."""
+    return Mesh(mesh.vertices.numpy() + np.array([x, y, z], np.float32), mesh.faces)
+
+
+def joined(*meshes: Mesh) -> Mesh:
+    """Several meshes as one."""
+    offsets = np.cumsum([0, *(len(mesh.vertices) for mesh in meshes)])
+    faces = [mesh.faces.numpy() + offset for mesh, offset in zip(meshes, offsets, strict=False)]
+    return Mesh(np.concatenate([mesh.vertices.numpy() for mesh in meshes]), np.concatenate(faces))
+
+
+# Figures that are quick to draw, or not drawn for want of shapes or reconstructions.
+FEW_FIGURES = ("Figure 5", "Figure 7", "Figure 8", "Figure 10")
+SHAPES = [Shape("small", "small", box(0.4), {}), Shape("tall <b>", "tall", box(0.6), {})]
+
+
+def study_folder(folder: Path) -> tuple[StudyConfig, list[Record]]:
+    """A finished study of `SHAPES` with reconstructions: under S_NS the second shape has a box far from it besides.
+
+    DeepSDF has collapsed under S_NS; ConvONet on unsigned distances has clouds, that without a mask far off.
+    """
+    networks = {"networks": ["onet", "deepsdf"], "strategies": ["uniform", "balanced_surface", "near_surface"]}
+    unsigned = {"networks": ["convonet"], "fields": ["udf"], "strategies": ["near_surface"], "masks": [None, 0.1]}
+    config = small_config(parts=[networks, unsigned], data={"train": 2, "test": 2})
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "study.json", {"format": 1, "config": config.as_dict()})
+    records = []
+    for spec in config.runs():
+        run = folder / "runs" / spec.name
+        near = spec.strategy == "near_surface"
+        if spec.network == "deepsdf" and near:
+            record = failure(spec, "collapsed", "no surface in any of 2 test shapes", **FACTS)
+        else:
+            scores = [scores_of(spec, shape, accuracy_squared=0.02 * shape * near) for shape in range(2)]
+            timings = {"train": 1.0}
+            record = success(spec, scores, training={"steps": 3}, timings=timings, memory={}, **FACTS)
+            for index, shape in enumerate(SHAPES):
+                path = reconstruction_path(run, spec.field, index, shape.name)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                if spec.field == "udf":
+                    points = Surface(shape.mesh).sample_surface(3_000).points.numpy()
+                    np.save(path, points if spec.mask else points + np.float32(0.3) * (np.arange(3_000) % 2)[:, None])
+                else:
+                    far = [shifted(box(0.1), 0.45, 0.4)] if near and index == 1 else []
+                    save_mesh(joined(shape.mesh, *far), path)
+        run.mkdir(parents=True, exist_ok=True)
+        write_json(run / "record.json", dataclasses.asdict(record))
+        records.append(record)
+    return config, records
 
 
 def no_shapes(data: DataConfig, root: str, progress: Any = None) -> tuple[list[Shape], list[Shape]]:

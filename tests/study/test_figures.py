@@ -9,8 +9,10 @@ from matplotlib.image import imread
 from pyimplicit.geometry import Surface
 from pyimplicit.sampling import STRATEGIES
 from pyimplicit.study.config import StudyConfig
-from pyimplicit.study.figures import STYLES, iou_lines, metric_bars, strategy_slabs
+from pyimplicit.study.figure_style import STYLES, style_of
+from pyimplicit.study.figures import iou_lines, metric_bars
 from pyimplicit.study.records import failure
+from pyimplicit.study.strategy_figures import strategy_slabs, weight_function
 from pyimplicit.study.tables import StudyTable, build_table
 from tests.study.helpers import FACTS, box, done_record
 
@@ -36,6 +38,11 @@ def test_styles_suffice_for_every_strategy() -> None:
         assert len({getattr(style, attribute) for style in STYLES.values()}) == len(STRATEGIES)
 
 
+def test_a_strategy_with_parameters_has_a_style_too() -> None:
+    assert style_of("linear(tau=0.2)") not in STYLES.values()
+    assert style_of("linear") is STYLES["linear"]
+
+
 def test_bars(table: StudyTable, tmp_path: Path) -> None:
     _check(metric_bars(table, "f_score", tmp_path / "bars.png", "F-Score by network and strategy"))
 
@@ -45,6 +52,7 @@ def test_lines(table: StudyTable, tmp_path: Path) -> None:
 
 
 def test_slabs(tmp_path: Path) -> None:
+    _check(weight_function(tmp_path / "weight.png", "Weight"))
     _check(strategy_slabs(Surface(box()), EVERY_STRATEGY[-3:], tmp_path / "slabs.png", "Strategies", count=5_000))
 
 

@@ -12,13 +12,13 @@ import pytest
 from pyimplicit.data import Shape
 from pyimplicit.errors import ConfigError, DataError, StudyError
 from pyimplicit.lock import FileLock
-from pyimplicit.study import matrix
+from pyimplicit.study import matrix, paper_figures
 from pyimplicit.study.matrix import run_study, study_status, write_report
 from pyimplicit.study.progress import StudyProgress
 from pyimplicit.study.records import Record, read_records
 from pyimplicit.study.shapes import study_shapes
 from tests.engines.jobs import environment
-from tests.study.helpers import box, broken_run, fake_run, no_shapes, small_config
+from tests.study.helpers import FEW_FIGURES, box, broken_run, fake_run, no_shapes, small_config
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +45,8 @@ def test_a_study_leaves_records_tables_figures_and_a_report(tmp_path: Path) -> N
     assert [record.status for record in result.records] == ["done", "collapsed"] * 2
     assert comparable(read_records(tmp_path / "study")) == comparable(result.records)
     assert not result.broken
-    report = result.report.read_text()
+    assert result.report == tmp_path / "study" / "report.html"
+    report = (tmp_path / "study" / "report.md").read_text()
     for expected in (
         "ONet OCC",
         "DeepSDF SDF",
@@ -209,7 +210,8 @@ def test_a_damaged_record_is_named(tmp_path: Path, content: str) -> None:
         study_status(tmp_path)
 
 
-def test_a_report_of_an_unfinished_study(tmp_path: Path) -> None:
+def test_a_report_of_an_unfinished_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paper_figures, "_FIGURES", {name: paper_figures._FIGURES[name] for name in FEW_FIGURES})
     run_here(tmp_path)
     before = (tmp_path / "table.md").read_text()
     assert write_report(tmp_path).read_text()
