@@ -4,39 +4,48 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import torch
 
 from pyimplicit.errors import CheckpointError, ConfigError
-from pyimplicit.training import load_trained, train
+from pyimplicit.training import load_checkpoint, load_trained, train
 from pyimplicit.training.team import Team
 from tests.training.shapes import SIZES, sphere, tiny_config
 
 ROOT = Path(__file__).parents[2]
 SHAPES = [sphere(0.2), sphere(0.3), sphere(0.4)]
 SCRIPT = """
-import json, sys
+import json, os, sys
+from pathlib import Path
 from pyimplicit.training import TrainConfig, train
+Path(sys.argv[2] + "-process-" + os.environ["RANK"]).write_text(str(os.getpid()))
 from tests.training.shapes import sphere
 config = TrainConfig.from_dict(json.loads(sys.argv[1]))
 train(config, [sphere(0.2), sphere(0.3), sphere(0.4)], sys.argv[2])
 """
 
 
-def train_together(config, out: Path, processes: int = 2) -> None:
+def start_together(config, out: Path, processes: int = 2) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     script = out.parent / "train.py"
     script.write_text(SCRIPT)
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
+    return subprocess.Popen(
         [*command, str(script), json.dumps(config.to_dict()), str(out)],
-        capture_output=True, text=True, cwd=ROOT, env=environment, timeout=240, check=False,
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=environment,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def train_together(config, out: Path, processes: int = 2) -> None:
+    with start_together(config, out, processes) as team:
+        _, said = team.communicate(timeout=240)
+    assert team.returncode == 0, said[-3000:]
 
 
 @pytest.mark.parametrize("network", ["convonet", "curriculum_deepsdf"])
@@ -57,6 +66,30 @@ def test_two_processes_take_the_steps_of_one(tmp_path: Path, network: str) -> No
     )
     with pytest.raises(CheckpointError, match="processes"):
         train(config, SHAPES, together)
+
+
+def test_a_team_that_is_killed_goes_on_exactly(tmp_path: Path) -> None:
+    """If one is killed none goes on alone; the same call then ends as if nothing had been."""
+    config = tiny_config("convonet", batch_size=4, steps=120, save_every=5)
+    out = tmp_path / "killed"
+    reached = 0
+    for victims in ((1,), (0, 1)):
+        with start_together(config, out) as team:
+            until = time.monotonic() + 200
+            while not (out / "checkpoint.safetensors").exists() or load_checkpoint(out).step == reached:
+                assert team.poll() is None
+                assert time.monotonic() < until
+            for rank in victims:
+                os.kill(int((tmp_path / f"killed-process-{rank}").read_text()), signal.SIGKILL)
+            team.communicate(timeout=240)
+        assert team.returncode != 0
+        assert reached < load_checkpoint(out).step < config.steps
+        reached = load_checkpoint(out).step
+    train_together(config, out)
+    whole = tmp_path / "whole"
+    train_together(config, whole)
+    assert (out / "losses.jsonl").read_bytes() == (whole / "losses.jsonl").read_bytes()
+    assert (out / "losses.jsonl").read_bytes().count(b"\n") == config.steps
 
 
 def test_a_share_of_the_batch_is_checked() -> None:
