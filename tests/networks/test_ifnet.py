@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pyimplicit import networks, ops
+from pyimplicit.fields import UDF, Occ
 from pyimplicit.networks.ifnet import LEVELS
 from tests.networks.small import build, inputs
 
@@ -64,6 +65,39 @@ def test_against_the_plain_restatement(case: str, levels: int, padding_mode: str
             assert value.item() == int(training)
         else:
             torch.testing.assert_close(value, state[key])
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize(("case", "levels", "padding_mode"), [("points", 5, "border"), ("ndf", 6, "border")])
+def test_losses_and_gradients_of_the_plain_restatement(
+    case: str, levels: int, padding_mode: str, training: bool
+) -> None:
+    """NDF by its authors' loss, of distances clamped at 0.1, and IF-Net by its own, both summed over points."""
+    kind = UDF(0.1) if case == "ndf" else Occ()
+    network = build(case, dtype=torch.float64).train(training)
+    points, clouds = inputs(network, 3, 60)
+    distance, voxels = points.norm(dim=2) - 0.3, ops.voxelise(clouds, network.config["resolution"])
+    with torch.no_grad():  # half of the answers below 0.05: on both sides of the final ReLU and of the clamp
+        state = {key: value.clone() for key, value in network.state_dict().items()}
+        middle = decode(state, points, encode(state, voxels, levels, training), padding_mode).median()
+        network.get_parameter("fc_out.bias").add_(0.05 - middle)
+    leaves = {key: value.detach().clone().requires_grad_() for key, value in network.named_parameters()}
+    state = {key: value.clone() for key, value in network.named_buffers()} | leaves
+    grids = encode(state, voxels, levels, training)
+    answers = decode(state, points, grids, padding_mode)
+    if case == "ndf":
+        assert 0.1 < float((answers > 0).double().mean()) < 1
+        expected = (F.relu(answers).clamp(max=0.1) - distance.abs().clamp(max=0.1)).abs().sum(1).mean()
+    else:
+        expected = F.binary_cross_entropy_with_logits(answers, (distance < 0).double(), reduction="none").sum(1).mean()
+    loss = kind.loss(network(points, clouds), kind.target(distance), reduction="sum")
+    torch.testing.assert_close(loss, expected)
+    loss.backward()
+    gradients = torch.autograd.grad(expected, list(leaves.values()))
+    for (key, parameter), gradient in zip(network.named_parameters(), gradients, strict=True):
+        assert parameter.grad is not None, key
+        torch.testing.assert_close(parameter.grad, gradient, msg=lambda text, key=key: f"{key}: {text}")
+    assert max(float(gradient.abs().max()) for gradient in gradients) > 0
 
 
 def test_corners_may_be_faces_of_cells() -> None:
