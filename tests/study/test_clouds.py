@@ -82,3 +82,4 @@ def test_the_whole_cube_and_hardly_any_overlap_are_collapses(tmp_path: Path, mon
     assert reasons[1][0] == "collapsed"
     assert str(reasons[1][1]).endswith("is below 0.05")
     assert reasons[2] == ("done", None)
+    assert record.scores[0]["nearest"] == "samples"  # as the paper and all records measure
