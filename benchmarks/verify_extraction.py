@@ -22,7 +22,7 @@ import torch
 
 from benchmarks import meshes
 from benchmarks.harness import parse_arguments, print_rows, save
-from pyimplicit.data import DebianCars, ProceduralCars
+from pyimplicit.data import DebianMeshes, ProceduralCars
 from pyimplicit.fields import surface_field
 from pyimplicit.generation import extract_dense_cloud, extract_mesh_with_report, refine_vertices
 from pyimplicit.geometry import Mesh, Surface, inspect_mesh, make_watertight, normalize_mesh
@@ -39,7 +39,7 @@ def bodies(options: argparse.Namespace) -> Iterator[tuple[str, Mesh]]:
     if options.mesh:
         raw = ((path.stem, meshes.read(path)) for path in options.mesh)
     else:
-        cars = DebianCars(options.data) if options.data else ProceduralCars(options.count)
+        cars = DebianMeshes("debian-cars", options.data) if options.data else ProceduralCars(options.count)
         raw = ((name, cars.load(index)) for index, name in enumerate(cars.names()[: options.count]))
     for name, mesh in raw:
         yield name, normalize_mesh(make_watertight(normalize_mesh(mesh))[0])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pyimplicit.data import DebianCars, ProceduralCars
+from pyimplicit.data import DebianMeshes, ProceduralCars
 from pyimplicit.errors import DataError
 from pyimplicit.fields import surface_field
 from pyimplicit.generation import extract_dense_cloud, extract_mesh, refine_vertices
@@ -21,7 +21,7 @@ def car(request: pytest.FixtureRequest) -> Surface:
     if request.param == "procedural":
         return Surface(ProceduralCars(1, resolution=64).load(0))
     try:
-        cars = DebianCars()
+        cars = DebianMeshes("debian-cars")
     except DataError:
         pytest.skip("debian-cars was not fetched")
     return Surface(normalize_mesh(make_watertight(normalize_mesh(cars.load(0)))[0]))
