@@ -1,10 +1,11 @@
 """Preparing sets at scale: memory, rate and projection of many shapes, and what random kills cost.
 
-    python -m benchmarks.bench_prepare [--shapes 50000] [--limit-seconds 120] [--kills 20] [--only rate manifest kills]
+    python -m benchmarks.bench_prepare [--shapes 50000] [--limit-seconds 120] [--kills 20] [--only rate kills ...]
 
 "rate" prepares procedural cars for some time with everything in it, and projects the rest. "manifest" carries all the
 shapes through shards and manifest, each with one point in place of its samples. "kills" ends a process by SIGKILL at
-random moments until its set is complete, and compares the set with one made without interruption.
+random moments until its set is complete, and compares the set with one made without interruption. "sets" prepares the
+sets of real meshes that were fetched, closed by fusion, each twice: the second time there is nothing to do.
 """
 
 from __future__ import annotations
@@ -25,10 +26,21 @@ import numpy as np
 import torch
 
 from benchmarks.harness import parse_arguments, print_rows, save
-from pyimplicit.data import LabelledPoints, PrepareConfig, ProceduralCars, ShapeSamples, StoredSet, prepare_set
+from pyimplicit.data import (
+    DEBIAN_SETS,
+    DebianMeshes,
+    LabelledPoints,
+    PrepareConfig,
+    ProceduralCars,
+    ShapeSamples,
+    StoredSet,
+    prepare_set,
+)
 from pyimplicit.engines import LocalEngine
+from pyimplicit.errors import DataError
 
 CLUSTER_CORES = (64, 512)
+PARTS = ("rate", "manifest", "kills", "sets")
 
 
 class Stop(Exception):
@@ -206,16 +218,46 @@ def kills(count: int, scratch: Path, seed: int = 0) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
+def sets(processes: int, scratch: Path) -> list[dict[str, Any]]:
+    """One row for each set of real meshes."""
+    rows = []
+    config = PrepareConfig(method="fusion", resolution=256)
+    for name in DEBIAN_SETS:
+        try:
+            source = DebianMeshes(name)
+        except DataError as error:
+            print(f"left out: {error}")
+            continue
+        folder = scratch / name
+        start = time.perf_counter()
+        stored = prepare_set(source, folder, config, engine=LocalEngine(processes), threads=1)
+        made = time.perf_counter()
+        before = {path: path.stat().st_mtime_ns for path in folder.rglob("*.*") if path.name != "set.lock"}
+        prepare_set(source, folder, config, engine=LocalEngine(processes), threads=1)
+        again = time.perf_counter()
+        after = {path: path.stat().st_mtime_ns for path in folder.rglob("*.*") if path.name != "set.lock"}
+        rows.append(
+            {
+                "set": name, "meshes": len(source), "prepared": len(stored), "processes": processes,
+                "s": made - start, "s a shape": (made - start) * processes / len(source),
+                "MB": sum(path.stat().st_size for path in after) / 1e6,
+                "s second run": again - made, "nothing changed": before == after,
+            }
+        )  # fmt: skip
+        print_rows("", rows[-1:])
+    return rows
+
+
 def main(arguments: list[str] | None = None) -> None:
     def add(parser: argparse.ArgumentParser) -> None:
         parser.add_argument("--shapes", type=int, default=50_000)
         parser.add_argument("--limit-seconds", type=float, default=120.0)
         parser.add_argument("--processes", type=int, default=2)
         parser.add_argument("--kills", type=int, default=20)
-        parser.add_argument("--only", nargs="+", choices=("rate", "manifest", "kills"))
+        parser.add_argument("--only", nargs="+", choices=PARTS)
 
     options = parse_arguments(__doc__, arguments, add)
-    chosen = options.only or ["rate", "manifest", "kills"]
+    chosen = options.only or PARTS
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
@@ -223,6 +265,7 @@ def main(arguments: list[str] | None = None) -> None:
             "rate": lambda: rate(options.shapes, options.limit_seconds, options.processes, scratch / "rate"),
             "manifest": lambda: manifest(options.shapes, scratch / "manifest"),
             "kills": lambda: kills(options.kills, scratch / "kills"),
+            "sets": lambda: sets(options.processes, scratch / "sets"),
         }
         for name in chosen:
             found = parts[name]()

@@ -116,6 +116,21 @@ def test_a_set_holds_closed_meshes_and_exact_labels(tmp_path: Path) -> None:
         StoredSet(tmp_path / "set", split="val")
 
 
+def test_closed_meshes_of_fewer_faces(tmp_path: Path) -> None:
+    pytest.importorskip("fast_simplification")
+    few = replace(SMALL, faces=300)
+    stored = prepare_set(Deeds("holed", "ball"), tmp_path / "few", few, engine=HERE)
+    whole = prepare_set(Deeds("holed", "ball"), tmp_path / "whole", SMALL, engine=HERE)
+    for position, (_, report) in enumerate(stored.report()):
+        mesh = stored.load(position)
+        assert report["after"]["faces"] == len(mesh.faces) <= 315
+        assert report["simplified_from"] == len(whole.load(position).faces)
+        assert Surface(mesh).is_closed
+    # Sets that were made before there was a choice go on serving as they are.
+    assert "faces" not in SMALL.identity()
+    assert few.identity()["faces"] == 300
+
+
 def test_a_second_run_does_nothing(tmp_path: Path) -> None:
     prepare_set(ProceduralCars(4, resolution=16), tmp_path, SMALL, engine=HERE)
     before = {name: (tmp_path / name).stat().st_mtime_ns for name in files(tmp_path) if name != "set.lock"}
@@ -305,7 +320,7 @@ def test_a_set_is_read_in_workers_and_kept_on_the_device_where_it_fits(tmp_path:
     [
         ({"cloud": -1}, ValueError), ({"shard_size": 0}, ValueError), ({"pools": (("linear", 0),)}, ValueError),
         ({"pools": ("linear",)}, TypeError), ({"pools": (("gaussian", 3),)}, ValueError), ({"seed": 0.5}, TypeError),
-        ({"evaluation_strategy": "gaussian"}, ValueError),
+        ({"evaluation_strategy": "gaussian"}, ValueError), ({"faces": 3}, ValueError),
     ],
 )  # fmt: skip
 def test_wrong_configurations(wrong: dict[str, object], error: type[Exception]) -> None:

@@ -80,6 +80,23 @@ def test_ac3d_files_are_read(tmp_path):
     assert inspect_mesh(load_mesh(str(tmp_path / "square.acc"))).area == pytest.approx(1)
 
 
+def test_what_is_missing_in_an_ac3d_file_is_logged_and_what_is_not_wanted_left_out(tmp_path, caplog):
+    square = "numvert 4\n0 0 0\n1 0 0\n1 1 0\n0 1 0\nnumsurf 1\nSURF 0x0\nrefs 4\n0 0 0\n1 0 0\n2 0 0\n3 0 0\nkids 0\n"
+    text = (
+        f'AC3Db\nOBJECT world\nkids 4\nOBJECT poly\nname "hull"\n{square}OBJECT poly\nname "wake"\nloc 5 0 0\n{square}'
+    )
+    path = tmp_path / "ship.ac"
+    path.write_text(text)
+    assert inspect_mesh(load_mesh(path)).area == pytest.approx(2)
+    assert caplog.messages == [f"{path}: the file announces 2 more objects than it holds"]
+    assert inspect_mesh(load_mesh(path, leave_out=["wake"])).bounds == ((0, 0, 0), (1, 1, 0))
+    with pytest.raises(MeshFileError, match=r"ship\.ac: no object is named flag"):
+        load_mesh(path, leave_out=["flag"])
+    (tmp_path / "tile.obj").write_text("v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n")
+    with pytest.raises(MeshFileError, match=r"tile\.obj: leave_out: only an AC3D file"):
+        load_mesh(tmp_path / "tile.obj", leave_out=["wake"])
+
+
 def ply(vertices: list[list[float]], faces: list[list[int]]) -> bytes:
     head = (
         f"ply\nformat ascii 1.0\nelement vertex {len(vertices)}\nproperty float x\nproperty float y\nproperty float z\n"
