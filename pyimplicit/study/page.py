@@ -103,8 +103,9 @@ def write_page(
         "setup": ("Setup", page_parts.setup(config_text, records, wrote)),
     }
     used = config.data
-    about = f"{len(records)} runs at scale {config.scale}: {used.train} shapes to train on and {used.test} to test on"
-    about += f" from {used.source}"
+    planned = len(config.runs())
+    about = f"{len(records)} of {planned} runs at scale {config.scale}: {used.train} shapes to train on and {used.test}"
+    about += f" to test on from {used.source}"
     text = _assembled(sections, about, script, _embedded(data), arrays)
     write_text(folder / PAGE_FILE, text)
     return folder / PAGE_FILE
