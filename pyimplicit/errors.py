@@ -40,7 +40,7 @@ class StudyError(PyImplicitError, ValueError):
     """A study directory that belongs to another configuration or is damaged."""
 
 
-class ExtraError(PyImplicitError, ImportError):
+class ExtraError(PyImplicitError, RuntimeError):
     """A library that only one feature needs and that is not installed; the message names the extra that brings it."""
 
 

@@ -180,7 +180,7 @@ def study_run(arguments: Namespace) -> int:
     if result.broken:
         _note("the same command with --retry carries these runs out again")
     if result.report.suffix != ".html":
-        _note("there is no report.html: it needs plotly; install pyimplicit[report]")
+        _note("there is no report.html: it needs more libraries; install pyimplicit[report]")
     print(f"report: {result.report}")
     return 1 if result.broken else 0
 

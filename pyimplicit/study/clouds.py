@@ -23,8 +23,12 @@ from pyimplicit.training import CodeSearch, TrainResult, infer_codes, observe_cl
 
 # Labelled points from which the code of an unseen shape is searched (auto-decoders).
 _SEARCH_POINTS = 16_384
-# Scores of `evaluate` that need an inside or normals, which a cloud does not have.
-_MESH_ONLY = ("iou", "normal_consistency", "iou_points")
+# Scores of `evaluate` that a cloud has: those that need neither an inside nor normals.
+_SCORES = (
+    *("chamfer_l1", "chamfer_l2", "f_score", "completeness", "accuracy"),
+    *("completeness_squared", "accuracy_squared"),
+)
+_BY_THRESHOLD = ("f_score", "precision", "recall")
 
 
 def dense_clouds(
@@ -73,7 +77,9 @@ def measure_cloud(spec: RunSpec, shape: Shape, cloud: Tensor | str) -> dict[str,
         worst = Scores.worst(
             cloud, thresholds=(limit,), samples=count, iou_points=0, seed=seed, nearest="samples"
         ).as_dict()
-        return {"shape": shape.name, **{key: value for key, value in worst.items() if key not in _MESH_ONLY}}
+        # The same entries as for a cloud, or the two could not be averaged.
+        names = (*_SCORES, *(f"{name}@{limit:g}" for name in _BY_THRESHOLD), "samples", "seed", "valid", "reason")
+        return {"shape": shape.name, **{name: worst[name] for name in names}}
     reference = Surface(shape.mesh).sample_surface(count, seed=seed).points.double().numpy()
     points = cloud.double().numpy()
     accuracy, completeness = _nearest(points, reference), _nearest(reference, points)

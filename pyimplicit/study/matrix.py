@@ -60,7 +60,7 @@ class StudyResult:
         out: Its folder.
         records: One record for each run, in the order of the table.
         table: The main table.
-        report: Path of the report: the page, or `report.md` where plotly is not installed.
+        report: Path of the report: the page, or `report.md` where the extra `report` is not installed.
     """
 
     config: StudyConfig
@@ -206,7 +206,7 @@ def write_report(out: str | os.PathLike[str]) -> Path:
 
     Raises:
         StudyError: The folder holds no study, or no run is finished.
-        ExtraError: plotly is not installed; everything but the page has been written.
+        ExtraError: plotly or fast-simplification is not installed; everything but the page has been written.
     """
     folder, config, records = _finished_study(out)
     write_records(folder / RECORDS_FILE, records)

@@ -178,7 +178,7 @@
       Plotly.newPlot("chart-rows", [{ type: "heatmap", x: by_row.symbols, y: by_row.rows, z: by_row.values, text, texttemplate: "%{text}",
         zmin: 0, zmax: 0.5, colorscale: [[0, "#e8f5f0"], [0.2, "#fbe3b5"], [0.6, "#e79a55"], [1, "#b3470b"]], showscale: false,
         xgap: 2, ygap: 2, hovertemplate: "%{y}, %{x}: %{z:.3f}<extra></extra>" }],
-        { ...layout("D-Score on each network by itself", { l: 10, r: 10, t: 50, b: 70 }), yaxis: { automargin: true, autorange: "reversed", type: "category" }, xaxis: { type: "category" } }, quiet);
+        { ...layout("D-Score on each network by itself", { l: 10, r: 16, t: 50, b: 76 }), yaxis: { automargin: true, autorange: "reversed", type: "category" }, xaxis: { type: "category", tickangle: -45, tickfont: { size: 11.5 } } }, quiet);
     },
     queries() {
       const root = byId("view-queries");

@@ -41,12 +41,14 @@ def plotly_script() -> str:
     """Return plotly.js as the Python package carries it.
 
     Raises:
-        ExtraError: plotly is not installed.
+        ExtraError: plotly, or fast-simplification that the page's meshes need, is not installed.
     """
     try:
+        import fast_simplification  # noqa: F401  (asked here, before anything is drawn)
         from plotly.offline import get_plotlyjs
     except ImportError as error:
-        raise ExtraError("report.html: needs plotly; install pyimplicit[report]") from error
+        name = "plotly" if (error.name or "").startswith("plotly") else "fast-simplification"
+        raise ExtraError(f"report.html: needs {name}; install pyimplicit[report]") from error
     script: str = get_plotlyjs()
     return script
 
@@ -78,7 +80,7 @@ def write_page(
         The path of the page.
 
     Raises:
-        ExtraError: plotly is not installed.
+        ExtraError: plotly or fast-simplification is not installed.
     """
     script = plotly_script()
     scores = page_parts.Scores(records)
@@ -103,8 +105,9 @@ def write_page(
         "setup": ("Setup", page_parts.setup(config_text, records, wrote)),
     }
     used = config.data
-    about = f"{len(records)} runs at scale {config.scale}: {used.train} shapes to train on and {used.test} to test on"
-    about += f" from {used.source}"
+    planned = len(config.runs())
+    about = f"{len(records)} of {planned} runs at scale {config.scale}: {used.train} shapes to train on and {used.test}"
+    about += f" to test on from {used.source}"
     text = _assembled(sections, about, script, _embedded(data), arrays)
     write_text(folder / PAGE_FILE, text)
     return folder / PAGE_FILE
@@ -159,7 +162,7 @@ def _reconstructions_text(views: dict[str, Any], shapes: Reconstructions) -> str
         return _NOTHING.format(escape(reason)) + '<div id="view-reconstructions"></div>'
     return (
         f"<p>Two strategies beside what the network saw and the true shape, of the first {SHAPES} test shapes and the "
-        "first seed that has a result. Meshes are simplified for display (vertices merged on a grid, at most "
+        "first seed that has a result. Meshes are simplified for display (at most "
         f"{MOST_FACES:,} faces); scores are of the full ones. "
         f"{_FAR_KEY}</p>"
         '<div id="view-reconstructions"></div>'

@@ -57,7 +57,9 @@ def html_table(
             cells.append(
                 f'<td class="best">{_text(cell)}</td>' if (number, place) in bold else f"<td>{_text(cell)}</td>"
             )
-        lines.append(f"<tr>{''.join(cells)}</tr>")
+        # With several columns of names the first one is given where a group of rows begins.
+        start = "<tr class='group'>" if names > 1 and row[0] else "<tr>"
+        lines.append(f"{start}{''.join(cells)}</tr>")
     table = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
     remarks = f"<ul class='notes'>{''.join(f'<li>{_text(note)}</li>' for note in notes)}</ul>" if notes else ""
     return f'<div class="wide">{table}</div>{remarks}'
@@ -239,7 +241,11 @@ def recommendations(records: Sequence[Record]) -> str:
             f"<details><summary><b>{escape(head)}</b></summary><p>From {escape(found.source)}:</p><ul>{lines}</ul>"
             "</details>"
         )
-    return "".join(parts)
+    about = (
+        "<p>Of the densities the lowest that is not worse than a higher one, of the strategies within the margin of "
+        "the best the one that does best over all networks. Open one for its evidence.</p>"
+    )
+    return about + "".join(parts)
 
 
 def figures(found: Sequence[PaperFigure]) -> str:

@@ -40,7 +40,7 @@ def write_outputs(folder: Path, config: StudyConfig, records: Sequence[Record], 
         The path of the page, `report.html`.
 
     Raises:
-        ExtraError: plotly is not installed; everything but the page has been written.
+        ExtraError: plotly or fast-simplification is not installed; everything but the page has been written.
     """
     from pyimplicit.study.page import write_page
     from pyimplicit.study.paper_figures import draw_figures

@@ -77,8 +77,7 @@ def draw_clouds(
             if isinstance(cloud, np.ndarray):
                 near, picture = _cloud_picture(cloud, truth)
                 panels.append((f"{name}, {100 * (1 - near):.0f}% far", picture))
-        label = f"{plain.record.network} {plain.record.field.upper()}\n{symbol(plain.record.strategy)}"
-        rows.append((label, panels))
+        rows.append((f"{plain.label}\n{symbol(plain.record.strategy)}", panels))
     count = min(CLOUD_POINTS, *(len(cloud) for cloud in map(shapes.found, pairs[0]) if isinstance(cloud, np.ndarray)))
     return _draw_rows(rows, path, title, f"{count:,} points of each cloud; {_FAR_NOTE}")
 
@@ -98,8 +97,10 @@ def _draw_rows(rows: Sequence[_Row], path: str | os.PathLike[str], title: str, n
     columns = max(len(panels) for _, panels in rows)
     tallness = [panels[0][1].shape[0] / panels[0][1].shape[1] for _, panels in rows]
     with rc_context({**STYLE, "axes.grid": False, "axes.titlesize": 9.5, "axes.titleweight": "normal"}):
-        height = sum(2.6 * tall + 0.3 for tall in tallness) + 0.7
-        figure = Figure(figsize=(2.6 * columns + 1.3, height), layout="constrained")
+        # Smaller pictures where there are many: the file stays small.
+        side = 2.6 if len(rows) <= 3 else 2.2 if len(rows) <= 4 else 1.9
+        height = sum(side * tall + 0.3 for tall in tallness) + 0.7
+        figure = Figure(figsize=(side * columns + 1.3, height), layout="constrained")
         grid = figure.subplots(len(rows), columns, squeeze=False, gridspec_kw={"height_ratios": tallness})
         for line, (name, panels) in zip(grid, rows, strict=True):
             for axes in line:

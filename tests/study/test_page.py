@@ -21,6 +21,7 @@ from pyimplicit.study.reconstructions import Reconstructions
 from tests.study.helpers import FEW_FIGURES, SHAPES, fake_run, no_shapes, small_config, study_folder
 
 pytest.importorskip("plotly", reason="the HTML report needs plotly: pyimplicit[report]")
+pytest.importorskip("fast_simplification", reason="the HTML report simplifies meshes: pyimplicit[report]")
 VOID = {"meta", "link", "img", "br"}
 
 
@@ -165,14 +166,19 @@ def test_query_points_of_the_views_carry_their_distances() -> None:
 
 
 @pytest.mark.usefixtures("few_figures")
-def test_without_plotly_everything_else_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("module", "name"), [("plotly.offline", "plotly"), ("fast_simplification", "fast-simplification")]
+)
+def test_without_a_library_everything_else_is_written(
+    module: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(matrix, "study_shapes", no_shapes)
-    monkeypatch.setitem(sys.modules, "plotly.offline", None)
+    monkeypatch.setitem(sys.modules, module, None)
     result = run_study(small_config(processes=0), tmp_path, progress=False, execute=fake_run)
     assert result.report == tmp_path / "report.md"
     assert not (tmp_path / "report.html").exists()
     (tmp_path / "report.md").unlink()
-    with pytest.raises(ExtraError, match=re.escape("needs plotly; install pyimplicit[report]")):
+    with pytest.raises(ExtraError, match=re.escape(f"needs {name}; install pyimplicit[report]")):
         write_report(tmp_path)
     assert (tmp_path / "report.md").exists()
 

@@ -20,6 +20,7 @@ from pyimplicit.study.matrix import write_report
 from tests.study.helpers import FEW_FIGURES, SHAPES, study_folder
 
 pytest.importorskip("plotly", reason="the HTML report needs plotly: pyimplicit[report]")
+pytest.importorskip("fast_simplification", reason="the HTML report simplifies meshes: pyimplicit[report]")
 pytest.importorskip("selenium", reason="the browser is driven by selenium: pyimplicit[dev]")
 from selenium import webdriver
 from selenium.common.exceptions import WebDriverException
