@@ -53,3 +53,7 @@ class Listener:
 
     def ended(self, slot: int, outcome: Outcome) -> None:
         self.events.append(("ended", outcome.job.name))
+
+
+def worker_number(payload: None, report: Any) -> int:
+    return os.getpid()

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pyimplicit.engines import Job, LocalEngine, run_jobs
-from tests.engines.jobs import Listener, act, environment
+from pyimplicit.engines import Job, LocalEngine, local, run_jobs
+from tests.engines.jobs import Listener, act, environment, worker_number
 
 DEEDS = ["one", "raise", "kill once", "two", "kill", "disk full", "three"]
 
@@ -101,6 +101,14 @@ def test_jobs_are_taken_as_workers_get_free(tmp_path: Path) -> None:
     assert next(outcomes).result == "one done"
     assert taken <= 2
     outcomes.close()
+    assert not multiprocessing.active_children()
+
+
+def test_a_worker_that_has_done_many_jobs_makes_room_for_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "JOBS_OF_WORKER", 3)
+    outcomes = list(LocalEngine(1).outcomes((Job(str(number), None) for number in range(7)), worker_number))
+    numbers = [outcome.result for outcome in sorted(outcomes, key=lambda outcome: int(outcome.job.name))]
+    assert [numbers.count(number) for number in dict.fromkeys(numbers)] == [3, 3, 1]
     assert not multiprocessing.active_children()
 
 
