@@ -1,8 +1,8 @@
 """Jobs on worker processes of this machine: progress comes back live, and a worker that dies costs only its own job.
 
 Workers are spawned, not forked (threads of torch do not survive a fork). Each talks to the parent over a pipe of its
-own, so a worker killed in the middle of a message spoils nobody else's. A worker whose parent is gone ends itself. One that
-has done many jobs makes room for a new one: what libraries do not give back goes with it.
+own, so a worker killed in the middle of a message spoils nobody else's. A worker whose parent is gone ends itself. A
+worker that has done many jobs makes room for a new one: what libraries do not give back goes with it.
 """
 
 from __future__ import annotations

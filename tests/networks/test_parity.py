@@ -88,6 +88,7 @@ class Passed:
 
     name: str
     network: Network
+    code: Any  # what the network decodes
     figures: dict[str, np.ndarray]
     values: Tensor  # [B, T]
     point_gradients: Tensor  # [B, T, 3]
@@ -125,7 +126,10 @@ def passed(request: pytest.FixtureRequest) -> Passed:
     if isinstance(code, Tensor) and code.is_leaf:
         assert code.grad is not None
         norms["codes"] = code.grad.norm().item()
-    return Passed(request.param, network, figures, values.detach(), point_gradients, loss.item(), norms)
+    return Passed(request.param, network, code, figures, values.detach(), point_gradients, loss.item(), norms)
+
+
+NEIGHBOURS, REACH = 256, 1e-5  # points, mesh units
 
 
 def test_outputs_and_point_gradients(passed: Passed) -> None:
@@ -133,13 +137,18 @@ def test_outputs_and_point_gradients(passed: Passed) -> None:
     assert (passed.values - expected).abs().max() <= 1e-5 * expected.abs().max()
     expected = torch.tensor(passed.figures["dout_dpoints"])
     off = (passed.point_gradients - expected).abs().amax(-1) / expected.abs().max()
-    if passed.name != "deepsdf":
-        assert off.max() <= 1e-4
-        return
-    # Where one of its many ReLU units is within rounding of its kink the derivative jumps, and the processor's order of
-    # summation decides which side it is on: one point in some hundreds, and by the share of one unit.
-    assert (off <= 1e-4).double().mean() >= 0.99
-    assert off.max() <= 1e-3
+    kinks = off > 1e-4
+    assert kinks.double().mean() <= 0.01
+    # Where a ReLU unit is within rounding of its kink the derivative jumps, and the processor's order of summation
+    # decides which side it is on. Then the authors' derivative is that of a point next to it.
+    generator = torch.Generator().manual_seed(0)
+    for item, point in kinks.nonzero().tolist():
+        around = torch.tensor(passed.figures["points"])[:, point : point + 1].repeat(1, NEIGHBOURS, 1)
+        around += REACH * (2 * torch.rand(around.shape, generator=generator) - 1)
+        around.requires_grad_()
+        (nearby,) = torch.autograd.grad(passed.network.decode(around, passed.code).sum(), around)
+        nearest = (nearby[item] - expected[item, point]).abs().amax(-1).min()
+        assert nearest <= 1e-4 * expected.abs().max()
 
 
 def test_loss_and_gradient_norms(passed: Passed) -> None:
