@@ -35,7 +35,8 @@ from pyimplicit.engines.jobs import (
 )
 from pyimplicit.errors import EngineError
 
-# Closing a mesh and drawing its points leaves some 13 KB behind that no free() returns: 650 MB for 50,000 of them.
+# Closing meshes and drawing their points leaves memory behind that no free() returns: what `bench_prepare --only rate`
+# prints of a worker grew with the number of shapes.
 JOBS_OF_WORKER = 500
 
 
