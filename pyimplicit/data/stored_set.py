@@ -16,7 +16,7 @@ from torch import Tensor
 from pyimplicit.checks import check_choice, check_count
 from pyimplicit.data.prepared import Shape
 from pyimplicit.data.samples import SampledShape, ShapeSamples, hash_tensors
-from pyimplicit.data.sources import hash_file
+from pyimplicit.data.sources import ListedShapes, hash_file
 from pyimplicit.data.store import FORMAT, MANIFEST, ShardReader, read_json, read_shard_list, shard_file
 from pyimplicit.errors import DataError
 from pyimplicit.geometry.mesh import Mesh
@@ -25,7 +25,7 @@ OPEN_SHARDS = 64
 """Shards kept open at a time: each costs a file handle and address space, no memory of its own."""
 
 
-class StoredSet:
+class StoredSet(ListedShapes):
     """The shapes of a set that `prepare_set` made, or a part of them.
 
     Tensors are views of the memory-mapped shards until they are moved to another device. Nothing is unpickled. A copy
@@ -77,9 +77,7 @@ class StoredSet:
         self.content = str(manifest["content"])
         self.config = dict(manifest["config"])
         self.left_out = {str(name): str(reason) for _, name, reason in manifest["left_out"]}
-        self._names: list[str] = []
-        self._groups: list[str] = []
-        self._splits: list[str] = []
+        super().__init__(self.source, names=[], splits=[])
         self._indices: list[int] = []
         self._contents: list[str] = []
         self._shards: list[tuple[int, str, int]] = []  # number, SHA-256, bytes
@@ -99,28 +97,8 @@ class StoredSet:
                 self._contents.append(str(content))
         self._ends = list(accumulate(counts))
 
-    @property
-    def name(self) -> str:
-        """The source that the set was made from."""
-        return self.source
-
-    def __len__(self) -> int:
-        return len(self._names)
-
     def __repr__(self) -> str:
         return f"StoredSet({self.path}, {len(self)} shapes of {self.source})"
-
-    def names(self) -> list[str]:
-        """Return the name of each shape, in the order of the source."""
-        return list(self._names)
-
-    def groups(self) -> list[str]:
-        """Return the group of each shape; see `Source.groups`."""
-        return list(self._groups)
-
-    def splits(self) -> list[str]:
-        """Return the split of each shape, "" for none."""
-        return list(self._splits)
 
     def __getitem__(self, position: int) -> ShapeSamples:
         """Return the samples of the shape at a position, on the set's device; errors as `samples`."""
