@@ -1,7 +1,13 @@
 // A leaf's eight triangles at once: distances, closest point, solid angles. Part of surface_simd.h.
 
+// Where p lies beside a leaf's eight triangles.
+struct Heights {
+  F8 height;  // above the plane of the triangle, along its normal
+  F8 room;    // from the triangle's nearest edge to p's foot in that plane, negative if the foot is beyond it
+};
+
 // Squared distances from p to a leaf's eight triangles, each in a frame of its own (build::write_frame).
-inline F8 leaf_distances(const Bvh& bvh, int32_t leaf, Vec3f p) {
+inline F8 leaf_distances(const Bvh& bvh, int32_t leaf, Vec3f p, Heights* heights = nullptr) {
   const float* frame = bvh.frames + int64_t(leaf) * (kFrameSize * kWidth);
   const auto value = [&](int k) { return load8(frame + k * kWidth); };
   const F8 dx = p.x - value(0), dy = p.y - value(1), dz = p.z - value(2);
@@ -18,7 +24,23 @@ inline F8 leaf_distances(const Bvh& bvh, int32_t leaf, Vec3f p) {
   const F8 ac_x = x - t * cx, ac_y = y - t * cy, bc_dx = from_bx - s * bc_x, bc_dy = y - s * cy;
   const F8 edges = min8(along_ab * along_ab + y * y, min8(ac_x * ac_x + ac_y * ac_y, bc_dx * bc_dx + bc_dy * bc_dy));
   const I8 inside = (y > zero) & (cx * y < cy * x) & (bc_x * y > cy * from_bx);
+  if (heights != nullptr) {
+    const F8 from_ac = (cy * x - cx * y) * sqrt8(inverse_ac), from_bc = (bc_x * y - cy * from_bx) * sqrt8(inverse_bc);
+    *heights = {z, min8(y, min8(from_ac, from_bc))};
+  }
   return z * z + select8(inside, zero, edges);
+}
+
+// On which side of a leaf's nearest triangle p lies, -1 behind it, where float32 surely knows: there is no other triangle
+// of the leaf within the squared distance `cutoff`, and p's foot lies in it, all by more than `rounding`. Else 0.
+inline int side_of_nearest(const Bvh& bvh, int32_t leaf, Vec3f p, float cutoff, float rounding, int32_t& slot) {
+  Heights heights;
+  const unsigned close = bits_of(leaf_distances(bvh, leaf, p, &heights) < splat(cutoff));
+  if (close == 0 || (close & (close - 1)) != 0) return 0;
+  const F8 z = heights.height, away = max8(z, -z);
+  if ((bits_of((heights.room > splat(rounding)) & (away > splat(rounding))) & close) == 0) return 0;
+  slot = bvh.leaf_first[leaf] + __builtin_ctz(close);
+  return (bits_of(z < F8{}) & close) != 0 ? -1 : 1;
 }
 
 // The closest point of some triangles found so far, exactly, in double precision.

@@ -142,6 +142,7 @@ struct QueryRun {
       one.radius = one.distance - kRounding * (1 + Bvh::largest_of(searches[k].point));
       if (query.inherit && inherit(one, searches[k].point, stream[one.stream].ball)) continue;
       if (query.sign_method == SignMethod::kPseudonormal) {
+        if (!kExact && find_side(one, searches[k])) continue;
         find_exact(one, searches[k]);
         one.sign = query.sign_from_pseudonormal(one.point, one.exact.found, one.exact.slot);
         if (one.sign != 0) continue;
@@ -153,6 +154,16 @@ struct QueryRun {
     if (left > 0) find_inside(query.bvh, points, left, inside);
     for (int k = 0; k < left; ++k) asked[open[k]].sign = inside[k] ? -1 : 1;
     for (int k = 0; k < count; ++k) stream[asked[k].stream].ball = {asked[k].point, asked[k].radius, asked[k].sign};
+  }
+
+  // Whether float32 is enough to tell the side; see sign_from_pseudonormal for what it takes.
+  bool find_side(Asked& one, const Search& search) const {
+    int32_t slot = 0;
+    const int side = side_of_nearest(query.bvh, search.leaf, search.point, search.cutoff, search.rounding, slot);
+    if (side == 0 || query.pseudonormals[kPacked * int64_t(slot)] == kUnsure) return false;
+    if (Bvh::largest_of(search.point) > 1) return false;
+    one.sign = side;
+    return true;
   }
 
   // Takes the sign over from a ball that overlaps the point's own: that of the point before, or of the grid's cell.
