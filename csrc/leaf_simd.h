@@ -6,8 +6,9 @@ struct Heights {
   F8 room;    // from the triangle's nearest edge to p's foot in that plane, negative if the foot is beyond it
 };
 
-// Squared distances from p to a leaf's eight triangles, each in a frame of its own (build::write_frame).
-inline F8 leaf_distances(const Bvh& bvh, int32_t leaf, Vec3f p, Heights* heights = nullptr) {
+// Squared distances from p to a leaf's eight triangles, each in a frame of its own (build::write_frame). Always in place:
+// whether heights are asked for is known where it is called.
+__attribute__((always_inline)) inline F8 leaf_distances(const Bvh& bvh, int32_t leaf, Vec3f p, Heights* heights = nullptr) {
   const float* frame = bvh.frames + int64_t(leaf) * (kFrameSize * kWidth);
   const auto value = [&](int k) { return load8(frame + k * kWidth); };
   const F8 dx = p.x - value(0), dy = p.y - value(1), dz = p.z - value(2);
