@@ -140,9 +140,11 @@ struct QueryRun {
       // No distance in float32 is off by more than this share of the coordinates.
       constexpr double kRounding = 1e-6;
       one.radius = one.distance - kRounding * (1 + Bvh::largest_of(searches[k].point));
-      if (query.inherit && inherit(one, searches[k].point, stream[one.stream].ball)) continue;
+      // In the order of what they cost.
+      if (query.inherit && inherit_from(stream[one.stream].ball, one)) continue;
+      if (!kExact && query.sign_method == SignMethod::kPseudonormal && find_side(one, searches[k])) continue;
+      if (query.inherit && inherit_from_grid(one, searches[k].point)) continue;
       if (query.sign_method == SignMethod::kPseudonormal) {
-        if (!kExact && find_side(one, searches[k])) continue;
         find_exact(one, searches[k]);
         one.sign = query.sign_from_pseudonormal(one.point, one.exact.found, one.exact.slot);
         if (one.sign != 0) continue;
@@ -166,14 +168,17 @@ struct QueryRun {
     return true;
   }
 
-  // Takes the sign over from a ball that overlaps the point's own: that of the point before, or of the grid's cell.
-  bool inherit(Asked& one, Vec3f p, const Ball& before) const {
+  // Takes the sign over from the ball of the point before, if the point's own overlaps it.
+  bool inherit_from(const Ball& before, Asked& one) const {
     const Vec3d arm = one.point - before.center;
     const double reach = one.radius + before.radius;
-    if (reach > 0 && dot(arm, arm) < reach * reach) {
-      one.sign = before.sign;
-      return true;
-    }
+    if (!(reach > 0 && dot(arm, arm) < reach * reach)) return false;
+    one.sign = before.sign;
+    return true;
+  }
+
+  // The same with the ball around the center of the grid's cell.
+  bool inherit_from_grid(Asked& one, Vec3f p) const {
     if (query.start.distance == nullptr) return false;
     const float at_center = query.start.distance[query.start.cell(p)];
     const Vec3f to_center = query.start.center(p) - p;
