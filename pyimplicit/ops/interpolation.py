@@ -306,7 +306,7 @@ def _layout(
     offsets: Tensor | None,  # [K, axes]
     options: _Options,
 ) -> array[int]:
-    """Sizes, strides and addresses in the order in which `sampling_of` of csrc/bindings.h reads them."""
+    """Sizes, strides and addresses in the order in which `sampling_of` of csrc/interpolation_bindings.h reads them."""
     axes = points.shape[-1]
     copies = 1 if offsets is None else offsets.shape[0]
     width = _width(features, axes, options.sum)
