@@ -9,7 +9,7 @@
 
 namespace pyimplicit {
 
-// Sizes, strides and addresses of the maps, in the order in which pyimplicit/ops/interpolation.py lists them.
+// Sizes, strides and addresses of the maps, in the order in which pyimplicit/ops/_interpolation_kernels.py lists them.
 template <typename M, typename R, int D>
 Sampling<M, R, D> sampling_of(const int64_t* at, const typename AccumulatorOf<R>::Type* points,
                               const typename AccumulatorOf<R>::Type* tangent,

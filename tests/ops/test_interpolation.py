@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from pyimplicit import ops
+from pyimplicit.ops import _interpolation_kernels as kernels
 from pyimplicit.ops import interpolation, reference
 from tests.helpers import rand, randn
 
@@ -440,29 +441,25 @@ def large_case(dtype: torch.dtype = torch.float32, batch: int = 1) -> tuple[list
 @every_layout
 def test_twin_with_vector_loops_equals_plain_body(options, layout):
     grids, points, offsets = large_case()
-    chosen = interpolation._Options(
+    chosen = kernels.Options(
         options["align_corners"],
         interpolation.PADDINGS.index(options["padding_mode"]),
         layout == "offset_fastest",
         False,
     )
     close = {"rtol": 1e-5, "atol": 2e-5, "equal_nan": True}
-    rows = interpolation._gather(grids, points, None, offsets, chosen)
+    rows = kernels.gather(grids, points, None, offsets, chosen)
     assert rows.nbytes > 1 << 24
-    torch.testing.assert_close(rows, interpolation._gather(grids, points, None, offsets, chosen, plain=True), **close)
+    torch.testing.assert_close(rows, kernels.gather(grids, points, None, offsets, chosen, plain=True), **close)
     rows = randn(*rows.shape, seed=6)
     for tangent in (None, randn(*points.shape, seed=7)):
-        one, other = (
-            interpolation._gather(grids, points, tangent, offsets, chosen, plain=plain) for plain in (False, True)
-        )
+        one, other = (kernels.gather(grids, points, tangent, offsets, chosen, plain=plain) for plain in (False, True))
         scale = 1 if tangent is None else 64  # slopes are in nodes
         torch.testing.assert_close(one, other, **close | {"atol": 2e-5 * scale})
-        ways = [interpolation._scatter(rows, grids, points, tangent, offsets, chosen, how) for how in ("", "plain")]
+        ways = [kernels.scatter(rows, grids, points, tangent, offsets, chosen, how) for how in ("", "plain")]
         for one, other in zip(*ways, strict=True):
             torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4 * scale)
-        one, other = (
-            interpolation._slope(rows, grids, points, tangent, offsets, chosen, plain) for plain in (False, True)
-        )
+        one, other = (kernels.slope(rows, grids, points, tangent, offsets, chosen, plain) for plain in (False, True))
         torch.testing.assert_close(one, other, **close | {"atol": 2e-2 * scale})
 
 
@@ -474,14 +471,12 @@ def test_segments_equal_plain_body(device, dtype, options):
     grids = [grid.to(dtype) for grid in grids_of(computed, device)]
     points, offsets = points_of(200, 3, computed, device), OFFSETS.to(device, computed)
     points[:, 1] = math.nan
-    chosen = interpolation._Options(
+    chosen = kernels.Options(
         options["align_corners"], interpolation.PADDINGS.index(options["padding_mode"]), False, False
     )
     rows = randn(2, 200, 4 * 13, seed=6).to(device, dtype)
     for tangent in (None, randn(*points.shape, seed=7, dtype=computed).to(device)):
-        ways = [
-            interpolation._scatter(rows, grids, points, tangent, offsets, chosen, how) for how in ("segments", "plain")
-        ]
+        ways = [kernels.scatter(rows, grids, points, tangent, offsets, chosen, how) for how in ("segments", "plain")]
         for one, other in zip(*ways, strict=True):
             torch.testing.assert_close(one, other, **tolerance(computed) | {"atol": 1e-4})
 
