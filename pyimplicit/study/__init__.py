@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pyimplicit.study.claims import judge_claims
     from pyimplicit.study.config import DataConfig, EvaluationConfig, RunSpec, StudyConfig, load_config
+    from pyimplicit.study.folder import study_records
     from pyimplicit.study.matrix import (
         StudyResult,
         StudyStatus,
         run_study,
-        study_records,
         study_status,
         write_figures,
         write_report,
@@ -29,9 +29,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "claims": ("judge_claims",),
     "config": ("DataConfig", "EvaluationConfig", "RunSpec", "StudyConfig", "load_config"),
-    "matrix": (
-        *("StudyResult", "StudyStatus", "run_study", "study_records", "study_status", "write_figures", "write_report"),
-    ),
+    "folder": ("study_records",),
+    "matrix": ("StudyResult", "StudyStatus", "run_study", "study_status", "write_figures", "write_report"),
     "numbered_tables": ("paper_tables",),
     "recommendation": ("Recommendation", "recommend"),
     "records": ("Record", "read_records"),
