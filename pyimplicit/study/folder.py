@@ -21,9 +21,10 @@ from typing import Any
 from pyimplicit.data import Shape
 from pyimplicit.errors import ConfigError, StudyError
 from pyimplicit.info import versions
-from pyimplicit.study.config import RunSpec, StudyConfig
+from pyimplicit.study.config import StudyConfig
 from pyimplicit.study.files import read_json, write_json
 from pyimplicit.study.records import CRASHED, ERROR, Record, read_record, read_records
+from pyimplicit.study.run_spec import RunSpec
 from pyimplicit.study.runs import RECORD_FILE
 from pyimplicit.study.settings import differing_keys
 from pyimplicit.training.examples import digest_shapes
