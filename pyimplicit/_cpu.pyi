@@ -21,5 +21,5 @@ class BvhBuilder:
         order: int,
     ) -> None: ...
 
-# The kernels of csrc/bindings.h: keyword-only, addresses as int.
+# The kernels that csrc/bindings.h lists: keyword-only, addresses as int.
 def __getattr__(name: str) -> Any: ...

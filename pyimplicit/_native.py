@@ -62,7 +62,7 @@ def call(kernel: str, device: torch.device, dtype: torch.dtype | None = None, **
     """Run `kernel` on `device`: tensors go as addresses, tuples of tensors as tuples of them, None as a null address.
 
     Args:
-        kernel: Name in `csrc/bindings.h`, without its type.
+        kernel: Name in the family's `csrc/*_bindings.h`, without its type.
         device: Where it runs. Every tensor must already be there and contiguous in the layout the kernel expects.
         dtype: For kernels that come in several (float32 and float64, some in bfloat16 and float16 too), else None.
         **arguments: The kernel's keyword arguments but its executor.

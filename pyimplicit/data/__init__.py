@@ -8,8 +8,9 @@ from pyimplicit.data.folder import FolderSource
 from pyimplicit.data.ifnet import IfNetSamples
 from pyimplicit.data.onet import OnetSamples, export_onet
 from pyimplicit.data.opening import SOURCES, open_source
+from pyimplicit.data.prepare_shape import PrepareConfig, pool_name
 from pyimplicit.data.prepared import Shape, prepare_shapes, split_shapes
-from pyimplicit.data.preparing import PrepareConfig, pool_name, prepare_set
+from pyimplicit.data.preparing import prepare_set
 from pyimplicit.data.procedural import ProceduralCars
 from pyimplicit.data.samples import LabelledPoints, SampledShape, SampleSource, ShapeSamples, Split
 from pyimplicit.data.shapenet import ShapeNet

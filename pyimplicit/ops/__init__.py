@@ -1,15 +1,9 @@
 """The kernels as torch operators: one module per family, its plain-torch twin in `reference`."""
 
 from pyimplicit.ops.bvh import SurfaceBVH, build_bvh
+from pyimplicit.ops.cloud_grid import CloudGrid, build_cloud_grid
 from pyimplicit.ops.depth_maps import DepthViews, count_views, draw_depth
-from pyimplicit.ops.distance_mask import (
-    CloudGrid,
-    MaskCells,
-    build_cloud_grid,
-    build_mask_cells,
-    distance_mask,
-    distance_mask_grid,
-)
+from pyimplicit.ops.distance_mask import MaskCells, build_mask_cells, distance_mask, distance_mask_grid
 from pyimplicit.ops.distance_sampling import DistanceWeight, WeightCells, build_weight_cells, sample_by_distance
 from pyimplicit.ops.farthest import farthest_points
 from pyimplicit.ops.interpolation import sample_grids, sample_grids_linear, sample_planes

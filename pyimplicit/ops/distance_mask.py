@@ -10,39 +10,13 @@ import torch
 from torch import Tensor
 
 from pyimplicit import _native
-from pyimplicit.checks import check_finite, check_positive, check_tensor
+from pyimplicit.checks import check_finite, check_tensor
 from pyimplicit.ops._library import register
+from pyimplicit.ops.cloud_grid import CloudGrid, box_of
 
-# Cells to a distance, for clouds of few and of many points. With fewer, a ball's cells hold many points outside it;
-# with more, there are more of them to visit.
-CELLS_A_DISTANCE, CELLS_A_DISTANCE_DENSE, DENSE = 4, 6, 20_000
-# Most cells along an axis: bounds the memory of the grid at 2 Mi cells, whatever the distance; all clouds of a batch
-# share them.
-MOST_CELLS = 128
 # Cells of known state along the longest axis.
 STATE_CELLS = 64
 _HALF_DIAGONAL = math.sqrt(3) / 2  # of a cube of edge 1
-
-
-@dataclass(frozen=True, eq=False)
-class CloudGrid:
-    """A point cloud, or a batch of them, sorted into the cells of a uniform grid."""
-
-    cloud: Tensor  # [M, 3] or [B, M, 3] float32, each cloud in cell order
-    cell_start: Tensor  # [B X Y Z + 1] int32, first cloud point of each cell, z fastest
-    low: tuple[float, float, float]  # corner of the grid, mesh units
-    size: tuple[int, int, int]  # cells along x, y, z
-    cell_size: float  # mesh units
-    distance: float  # mesh units
-
-    @property
-    def batch(self) -> int | None:
-        """Number of clouds; None for a single one that came without a batch axis."""
-        return self.cloud.shape[0] if self.cloud.dim() == 3 else None
-
-    def to(self, device: torch.device | str) -> CloudGrid:
-        """The same grid on another device."""
-        return replace(self, cloud=self.cloud.to(device), cell_start=self.cell_start.to(device))
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,85 +40,9 @@ class MaskCells:
         state = torch.empty(points.shape[0], dtype=torch.uint8, device=points.device)
         _native.call(
             "look_up_mask_cells", points.device, points.dtype, points=points, count=points.shape[0], state=self.state,
-            state_box=_box(self.low, self.cell_size), state_size=torch.tensor(self.state.shape), found=state,
+            state_box=box_of(self.low, self.cell_size), state_size=torch.tensor(self.state.shape), found=state,
         )  # fmt: skip
         return state
-
-
-def build_cloud_grid(
-    cloud: Tensor,  # [M, 3] or [B, M, 3]
-    distance: float,
-) -> CloudGrid:
-    """Sort a cloud, or a batch of clouds, into the grid that `distance_mask` searches.
-
-    Args:
-        cloud: [M, 3] or [B, M, 3] float32, finite, at least one point, mesh units.
-        distance: Radius of the mask, mesh units, above 0.
-
-    Returns:
-        The grid, on the cloud's device.
-
-    Raises:
-        ValueError: An empty cloud, NaN or infinity, a distance not above 0, 2**31 points or more.
-
-    Example:
-        >>> build_cloud_grid(torch.rand(100, 3), 0.25).cloud.shape
-        torch.Size([100, 3])
-    """
-    batched = isinstance(cloud, Tensor) and cloud.dim() == 3
-    check_tensor("cloud", cloud, ("B", "M", 3) if batched else ("M", 3), (torch.float32,))
-    distance = check_positive("distance", distance)
-    if cloud.numel() == 0:
-        raise ValueError("cloud: expected at least one point, got none")
-    if cloud.numel() // 3 >= 2**31:
-        raise ValueError(f"cloud: expected less than 2**31 points, got {cloud.numel() // 3}")
-    plain = cloud.detach().contiguous()
-    low, high = _corners(plain)
-    items = plain.shape[0] if batched else 1
-    most = max(1, math.floor(MOST_CELLS / items ** (1 / 3)))
-    extents = [b - a for a, b in zip(low, high, strict=True)]
-    cells = CELLS_A_DISTANCE if plain.shape[-2] < DENSE else CELLS_A_DISTANCE_DENSE
-    cell_size = max(distance / cells, max(extents) / most * (1 + 1e-9))
-    x, y, z = (math.floor(extent / cell_size) + 1 for extent in extents)
-    ordered, start = _sort(plain, items, low, cell_size, (x, y, z))
-    return CloudGrid(ordered, start, (low[0], low[1], low[2]), (x, y, z), cell_size, distance)
-
-
-def _corners(cloud: Tensor) -> tuple[list[float], list[float]]:
-    """Lowest and highest coordinates of all points."""
-    if cloud.is_cpu:
-        box = torch.empty(6, dtype=torch.float64)
-        _native.call("cloud_box", cloud.device, cloud=cloud, count=cloud.numel() // 3, box=box)
-        corners = box.tolist()
-        if math.isnan(corners[0]):
-            check_finite("cloud", cloud)
-    else:
-        exact = check_finite("cloud", cloud).double().reshape(-1, 3)
-        corners = torch.cat([exact.amin(0), exact.amax(0)]).tolist()
-    return corners[:3], corners[3:]
-
-
-def _sort(
-    cloud: Tensor, items: int, low: list[float], cell_size: float, size: tuple[int, int, int]
-) -> tuple[Tensor, Tensor]:
-    """The points in the order of their cells, and the first of each cell."""
-    cells = math.prod(size)
-    start = torch.empty(items * cells + 1, dtype=torch.int32, device=cloud.device)
-    if cloud.is_cpu:
-        ordered = torch.empty_like(cloud)
-        _native.call(
-            "sort_cloud", cloud.device, clouds=cloud, items=items, each=cloud.numel() // 3 // items,
-            box=_box(low, cell_size), size=torch.tensor(size), sorted=ordered, cell_start=start,
-        )  # fmt: skip
-        return ordered, start
-    exact = cloud.double().reshape(items, -1, 3)
-    place = ((exact - torch.tensor(low, dtype=torch.float64, device=cloud.device)) / cell_size).floor().long()
-    item = torch.arange(items, device=cloud.device).unsqueeze(1)
-    index = ((item * size[0] + place[..., 0]) * size[1] + place[..., 1]) * size[2] + place[..., 2]
-    order = index.reshape(-1).argsort(stable=True)
-    start[0] = 0
-    start[1:] = torch.bincount(index.reshape(-1), minlength=items * cells).cumsum(0)
-    return cloud.reshape(-1, 3)[order].reshape(cloud.shape), start
 
 
 def build_mask_cells(grid: CloudGrid) -> MaskCells | None:
@@ -160,6 +58,7 @@ def build_mask_cells(grid: CloudGrid) -> MaskCells | None:
         is small beside the cloud.
 
     Example:
+        >>> from pyimplicit.ops import build_cloud_grid
         >>> cells = build_mask_cells(build_cloud_grid(torch.zeros(1, 3), 0.1))
         >>> cells.state.shape
         torch.Size([64, 64, 64])
@@ -240,6 +139,7 @@ def distance_mask(
         Liu and Yang, "Analysis of Sampling Strategies for Implicit 3D Reconstruction", section V-B.
 
     Example:
+        >>> from pyimplicit.ops import build_cloud_grid
         >>> grid = build_cloud_grid(torch.zeros(1, 3), 0.1)
         >>> distance_mask(torch.tensor([[0.05, 0.0, 0.0], [0.2, 0.0, 0.0]]), grid)
         tensor([ True, False])
@@ -279,6 +179,7 @@ def distance_mask_grid(
         Liu and Yang, "Analysis of Sampling Strategies for Implicit 3D Reconstruction", section V-B.
 
     Example:
+        >>> from pyimplicit.ops import build_cloud_grid
         >>> grid = build_cloud_grid(torch.zeros(1, 3), 0.5)
         >>> axis = torch.linspace(-1, 1, 5)
         >>> distance_mask_grid(axis, axis, axis, grid).sum()
@@ -299,10 +200,6 @@ def _arguments(grid: CloudGrid) -> tuple[Any, ...]:
     return grid.cloud, grid.cell_start, items, [*grid.low, grid.cell_size], list(grid.size), grid.distance
 
 
-def _box(low: tuple[float, ...] | list[float], cell_size: float) -> Tensor:
-    return torch.tensor([*low, cell_size], dtype=torch.float64)
-
-
 # ---- operators
 
 
@@ -321,7 +218,7 @@ def _distance_mask_kernel(
     mask = points.new_empty(count, dtype=torch.bool)
     _native.call(
         "distance_mask", points.device, points.dtype, points=points, count=count, each=max(1, count // items),
-        cloud=cloud, cell_start=cell_start, box=_box(box[:3], box[3]), size=torch.tensor(size), distance=distance,
+        cloud=cloud, cell_start=cell_start, box=box_of(box[:3], box[3]), size=torch.tensor(size), distance=distance,
         state=state, state_box=torch.tensor(state_box, dtype=torch.float64),
         state_size=None if state is None else torch.tensor(state.shape), mask=mask,
     )  # fmt: skip
@@ -352,7 +249,7 @@ def _distance_mask_grid_kernel(
     mask = x.new_empty(items, x.shape[0], y.shape[0], z.shape[0], dtype=torch.bool)
     _native.call(
         "distance_mask_grid", x.device, x=x, y=y, z=z, x_nodes=x.shape[0], y_nodes=y.shape[0], z_nodes=z.shape[0],
-        items=items, cloud=cloud, cell_start=cell_start, box=_box(box[:3], box[3]), size=torch.tensor(size),
+        items=items, cloud=cloud, cell_start=cell_start, box=box_of(box[:3], box[3]), size=torch.tensor(size),
         distance=distance, plain=plain, mask=mask,
     )  # fmt: skip
     return mask

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-from pyimplicit import _native
 from pyimplicit.checks import check_choice, check_tensor
-from pyimplicit.ops import memory
-from pyimplicit.ops._library import no_derivative, register
+from pyimplicit.ops._sample_features import sample_features
 
-PADDINGS = ("zeros", "border")  # in the order of `Padding` in csrc/interpolation.h
+PADDINGS = ("zeros", "border")  # in the order of `Padding` in csrc/interpolation_maps.h
 LAYOUTS = ("channel_fastest", "offset_fastest")
-MOST_MAPS = 16  # of one call of a kernel: `kMostMaps` in csrc/interpolation.h
+MOST_MAPS = 16  # of one call of a kernel: `kMostMaps` in csrc/interpolation_maps.h
 # Halves are stored as such, but summed in float32, and their points are float32: a half has too few digits for them.
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
@@ -77,7 +74,7 @@ def sample_grids(
             check_tensor(f"grids[{index}]", grid, ("B", volumes[0].shape[1], "D", "H", "W"), DTYPES)
     options = (align_corners, padding, offset_fastest, bool(sum_grids))
     parts = [
-        _sample_op(volumes[start : start + MOST_MAPS], points, offsets, *options)
+        sample_features(volumes[start : start + MOST_MAPS], points, offsets, *options)
         for start in range(0, len(volumes), MOST_MAPS)
     ]
     return _joined(parts, 1 if offsets is None else offsets.shape[0], offset_fastest, bool(sum_grids))
@@ -175,7 +172,9 @@ def sample_grids_linear(
         maps = nodes.view(*nodes.shape[:4], copies, width).permute(0, 4, 5, 1, 2, 3)  # [B, K, O, D, H, W]
         for start in range(0, copies, MOST_MAPS):
             some = slice(start, start + MOST_MAPS)
-            part = _sample_op([maps[:, some]], moved[:, some].contiguous(), None, align_corners, padding, False, True)
+            part = sample_features(
+                [maps[:, some]], moved[:, some].contiguous(), None, align_corners, padding, False, True
+            )
             total = part if total is None else total + part
     assert total is not None
     return total if fine or bias is None else total + bias
@@ -228,7 +227,7 @@ def sample_planes(
         some = slice(start, start + MOST_MAPS) if count > MOST_MAPS else slice(None)
         where = points if shared or count <= MOST_MAPS else points[:, some].contiguous()
         own = planes if count <= MOST_MAPS else planes[:, some]
-        parts.append(_sample_op([own], where, None, align_corners, padding, False, True))
+        parts.append(sample_features([own], where, None, align_corners, padding, False, True))
     return _joined(parts, 1, False, True)
 
 
@@ -267,307 +266,3 @@ def _of_points(points: Tensor) -> Tensor:
 def _check_not_empty(name: str, features: Tensor) -> None:
     if min(features.shape[-4:]) == 0:
         raise ValueError(f"{name}: expected at least one channel and one node per axis, got {list(features.shape)}")
-
-
-# ---- the kernels
-
-
-class _Options(NamedTuple):
-    """How the points are read and the rows laid out, as the operators take it."""
-
-    align_corners: bool
-    padding: int
-    offset_fastest: bool
-    sum: bool
-
-
-def _stack(
-    features: Tensor,  # [B, C, *sizes] or [B, K, C, *sizes]
-    axes: int,
-) -> int:
-    """Number of maps in one tensor."""
-    return 1 if features.dim() == axes + 2 else features.shape[1]
-
-
-def _width(features: Sequence[Tensor], axes: int, summed: bool) -> int:
-    """Channels of one displaced copy of one point."""
-    channels = [_stack(some, axes) * some.shape[-axes - 1] for some in features]
-    return features[0].shape[-axes - 1] if summed else sum(channels)
-
-
-def _row_shape(features: Sequence[Tensor], points: Tensor, offsets: Tensor | None, summed: bool) -> tuple[int, ...]:
-    copies = 1 if offsets is None else offsets.shape[0]
-    return points.shape[0], points.shape[-2], copies * _width(features, points.shape[-1], summed)
-
-
-def _layout(
-    features: Sequence[Tensor],  # [B, C, *sizes] or [B, K, C, *sizes] each
-    points: Tensor,  # [B, N, axes] or [B, maps, N, axes], contiguous
-    offsets: Tensor | None,  # [K, axes]
-    options: _Options,
-) -> array[int]:
-    """Sizes, strides and addresses in the order in which `sampling_of` of csrc/bindings.h reads them."""
-    axes = points.shape[-1]
-    copies = 1 if offsets is None else offsets.shape[0]
-    width = _width(features, axes, options.sum)
-    maps: list[int] = []
-    start = 0
-    for some in features:
-        channels, count = some.shape[-axes - 1], _stack(some, axes)
-        strides, sizes, address = some.stride(), some.shape, some.data_ptr()
-        step = strides[1] * some.element_size()
-        rest = (*sizes[: -axes - 1 : -1], *strides[: -axes - 1 : -1])
-        for index in range(count):
-            maps += (address + index * step, channels, start, strides[0], strides[-axes - 1], *rest)
-            start += 0 if options.sum else channels
-    count = points.shape[-2]
-    return array(
-        "q",
-        (
-            len(maps) // (5 + 2 * axes),
-            count,
-            points.stride(0),
-            points.stride(1) if points.dim() == 4 else 0,
-            copies,
-            options.align_corners,
-            options.padding,
-            options.sum,
-            count * copies * width,
-            copies * width,
-            *((1, copies) if options.offset_fastest else (width, 1)),
-            *maps,
-        ),
-    )
-
-
-def _call(kernel: str, dtype: torch.dtype, layout: array[int], points: Tensor, **arguments: Any) -> None:
-    address, _ = layout.buffer_info()
-    kernel += "_planes" if points.shape[-1] == 2 else "_grids"
-    _native.call(kernel, points.device, dtype, layout=address, points=points, batch=points.shape[0], **arguments)
-
-
-def _gather(
-    features: Sequence[Tensor],
-    points: Tensor,
-    tangent: Tensor | None,
-    offsets: Tensor | None,
-    options: _Options,
-    plain: bool = False,
-) -> Tensor:
-    """Features at points; with a tangent (laid out as the points), their derivative along it."""
-    shape = _row_shape(features, points, offsets, options.sum)
-    rows = memory.empty(shape, (shape[1] * shape[2], shape[2], 1), features[0].dtype, points.device)
-    layout = _layout(features, points, offsets, options)
-    _call("gather", rows.dtype, layout, points, tangent=tangent, offsets=offsets, rows=rows, plain=plain)
-    return rows
-
-
-def _scatter(
-    rows: Tensor,
-    like: Sequence[Tensor],
-    points: Tensor,
-    tangent: Tensor | None,
-    offsets: Tensor | None,
-    options: _Options,
-    how: str = "",
-) -> list[Tensor]:
-    """What `_gather` does to rows, transposed: gradients in the memory layout of the features.
-
-    `how` is for the tests: "plain" for the plain body, "segments" for what a GPU does for the sake of determinism.
-    """
-    # Halves are summed in float32. The points' dtype is that of all sums.
-    sums = [memory.zeros(some.shape, _dense_strides(some), points.dtype, points.device) for some in like]
-    layout = _layout(sums, points, offsets, options)
-    arguments = {"tangent": tangent, "offsets": offsets, "rows": rows}
-    if how == "segments" or (points.is_cuda and torch.are_deterministic_algorithms_enabled()):
-        for index in range(layout[0]):
-            keys = torch.empty(points.shape[0] * points.shape[-2] * layout[4], dtype=torch.int64, device=points.device)
-            _call("cell_keys", rows.dtype, layout, points, offsets=offsets, map=index, keys=keys)
-            keys, order = keys.sort(stable=True)
-            _call("scatter_segments", rows.dtype, layout, points, map=index, keys=keys, order=order, **arguments)
-    else:
-        _call("scatter", rows.dtype, layout, points, plain=how == "plain", **arguments)
-    return [one if one.dtype == some.dtype else one.to(some.dtype) for one, some in zip(sums, like, strict=True)]
-
-
-def _slope(
-    rows: Tensor,
-    features: Sequence[Tensor],
-    points: Tensor,
-    tangent: Tensor | None,
-    offsets: Tensor | None,
-    options: _Options,
-    plain: bool = False,
-) -> Tensor:
-    """Derivative along the points of rows times `_gather`."""
-    gradient = torch.empty_like(points)
-    _call(
-        "slope", rows.dtype, _layout(features, points, offsets, options), points, tangent=tangent, offsets=offsets,
-        rows=rows, plain=plain, gradient=gradient,
-    )  # fmt: skip
-    return gradient
-
-
-def _dense_strides(like: Tensor) -> tuple[int, ...]:
-    """The strides that `torch.empty_like` gives."""
-    return like.stride() if like.is_contiguous() else torch.empty_like(like, device="meta").stride()
-
-
-# ---- the operator and its derivatives
-
-
-def _sample_kernel(features: list[Tensor], points: Tensor, offsets: Tensor | None, *options: Any) -> Tensor:
-    return _gather(features, points, None, offsets, _Options(*options))
-
-
-def _sample_fake(features: list[Tensor], points: Tensor, offsets: Tensor | None, *options: Any) -> Tensor:
-    return features[0].new_empty(_row_shape(features, points, offsets, _Options(*options).sum))
-
-
-def _sample_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    features, points, offsets, *ctx.options = inputs
-    ctx.save_for_backward(points, offsets, *features)
-    # needs_input_grad says nothing useful for a list: ask the tensors.
-    ctx.any_feature = any(some.requires_grad for some in features)
-
-
-def _sample_autograd(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
-    points, offsets, *features = ctx.saved_tensors
-    for_points = ctx.needs_input_grad[1]
-    grad_features, grad_points = _backward_op(
-        gradient.contiguous(), features, points, offsets, *ctx.options, ctx.any_feature, for_points
-    )
-    return (
-        grad_features if ctx.any_feature else [None] * len(features),
-        grad_points if for_points else None,
-        *[None] * 5,
-    )
-
-
-def _backward_kernel(
-    gradient: Tensor, features: list[Tensor], points: Tensor, offsets: Tensor | None, *rest: Any
-) -> tuple[list[Tensor], Tensor]:
-    options, (for_features, for_points) = _Options(*rest[:4]), rest[4:]
-    return (
-        _scatter(gradient, features, points, None, offsets, options) if for_features else _nothing(features),
-        _slope(gradient, features, points, None, offsets, options) if for_points else points.new_empty(0),
-    )
-
-
-def _nothing(features: Sequence[Tensor]) -> list[Tensor]:
-    return [some.new_empty(0) for some in features]
-
-
-def _backward_fake(
-    gradient: Tensor, features: list[Tensor], points: Tensor, offsets: Tensor | None, *rest: Any
-) -> tuple[list[Tensor], Tensor]:
-    for_features, for_points = rest[4:]
-    return (
-        [torch.empty_like(some) for some in features] if for_features else _nothing(features),
-        torch.empty_like(points) if for_points else points.new_empty(0),
-    )
-
-
-def _backward_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    gradient, features, points, offsets, *rest = inputs
-    ctx.options, (ctx.for_features, ctx.for_points) = rest[:4], rest[4:]
-    ctx.save_for_backward(gradient, points, offsets, *features)
-    ctx.any_feature = any(some.requires_grad for some in features)
-    ctx.set_materialize_grads(False)  # no zeros as large as the features for what nobody differentiates
-
-
-def _backward_autograd(ctx: Any, second_features: Any, second_points: Tensor | None) -> tuple[Any, ...]:
-    gradient, points, offsets, *features = ctx.saved_tensors
-    needs_gradient, _, needs_points = ctx.needs_input_grad[:3]
-    second: list[Tensor] = []
-    if ctx.for_features and second_features is not None and any(some is not None for some in second_features):
-        second = [
-            torch.zeros_like(own) if some is None else some for some, own in zip(second_features, features, strict=True)
-        ]
-    along = second_points.contiguous() if ctx.for_points and second_points is not None else None
-    for_features = ctx.any_feature and along is not None
-    grad_gradient, grad_features, grad_points = _double_backward_op(
-        gradient, features, points, second, along, offsets, *ctx.options, needs_gradient, for_features, needs_points
-    )
-    return (
-        grad_gradient if needs_gradient else None,
-        grad_features if for_features else [None] * len(features),
-        grad_points if needs_points else None,
-        *[None] * 7,
-    )
-
-
-def _double_backward_kernel(
-    gradient: Tensor,
-    features: list[Tensor],
-    points: Tensor,
-    second: list[Tensor],
-    along: Tensor | None,
-    offsets: Tensor | None,
-    *rest: Any,
-) -> tuple[Tensor, list[Tensor], Tensor]:
-    options, (for_gradient, for_features, for_points) = _Options(*rest[:4]), rest[4:]
-    grad_gradient, grad_points = gradient.new_empty(0), points.new_empty(0)
-    if for_gradient:
-        parts = [_gather(second, points, None, offsets, options)] if second else []
-        parts += [_gather(features, points, along, offsets, options)] if along is not None else []
-        grad_gradient = _total(parts, gradient)
-    if for_points:
-        parts = [_slope(gradient, second, points, None, offsets, options)] if second else []
-        parts += [_slope(gradient, features, points, along, offsets, options)] if along is not None else []
-        grad_points = _total(parts, points)
-    return (
-        grad_gradient,
-        _scatter(gradient, features, points, along, offsets, options) if for_features else _nothing(features),
-        grad_points,
-    )
-
-
-def _total(parts: list[Tensor], like: Tensor) -> Tensor:
-    return torch.zeros_like(like) if not parts else parts[0] if len(parts) == 1 else parts[0].add_(parts[1])
-
-
-def _double_backward_fake(
-    gradient: Tensor,
-    features: list[Tensor],
-    points: Tensor,
-    second: list[Tensor],
-    along: Tensor | None,
-    offsets: Tensor | None,
-    *rest: Any,
-) -> tuple[Tensor, list[Tensor], Tensor]:
-    for_gradient, for_features, for_points = rest[4:]
-    return (
-        torch.empty_like(gradient) if for_gradient else gradient.new_empty(0),
-        [torch.empty_like(some) for some in features] if for_features else _nothing(features),
-        torch.empty_like(points) if for_points else points.new_empty(0),
-    )
-
-
-_OPTIONS = "bool align_corners, int padding, bool offset_fastest, bool sum"
-_sample_op = register(
-    "sample_features",
-    f"(Tensor[] features, Tensor points, Tensor? offsets, {_OPTIONS}) -> Tensor",
-    _sample_kernel,
-    _sample_fake,
-    _sample_autograd,
-    _sample_context,
-)
-_backward_op = register(
-    "sample_features_backward",
-    f"(Tensor gradient, Tensor[] features, Tensor points, Tensor? offsets, {_OPTIONS}, bool for_features,"
-    " bool for_points) -> (Tensor[], Tensor)",
-    _backward_kernel,
-    _backward_fake,
-    _backward_autograd,
-    _backward_context,
-)
-_double_backward_op = register(
-    "sample_features_double_backward",
-    "(Tensor gradient, Tensor[] features, Tensor points, Tensor[] second, Tensor? along, Tensor? offsets,"
-    f" {_OPTIONS}, bool for_gradient, bool for_features, bool for_points) -> (Tensor, Tensor[], Tensor)",
-    _double_backward_kernel,
-    _double_backward_fake,
-    no_derivative("sample_features", "cannot be differentiated a third time"),
-    lambda ctx, inputs, output: None,
-)

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pyimplicit.study.claims import judge_claims
-    from pyimplicit.study.config import DataConfig, EvaluationConfig, RunSpec, StudyConfig, load_config
+    from pyimplicit.study.config import StudyConfig, load_config
+    from pyimplicit.study.folder import study_records
     from pyimplicit.study.matrix import (
         StudyResult,
         StudyStatus,
         run_study,
-        study_records,
         study_status,
         write_figures,
         write_report,
@@ -23,18 +23,19 @@ if TYPE_CHECKING:
     from pyimplicit.study.numbered_tables import paper_tables
     from pyimplicit.study.recommendation import Recommendation, recommend
     from pyimplicit.study.records import Record, read_records
+    from pyimplicit.study.run_spec import DataConfig, EvaluationConfig, RunSpec
     from pyimplicit.study.shapes import create_source
     from pyimplicit.study.tables import StudyTable, build_table, csv_table, markdown_table, rich_tables
 
 _HOMES = {
     "claims": ("judge_claims",),
-    "config": ("DataConfig", "EvaluationConfig", "RunSpec", "StudyConfig", "load_config"),
-    "matrix": (
-        *("StudyResult", "StudyStatus", "run_study", "study_records", "study_status", "write_figures", "write_report"),
-    ),
+    "config": ("StudyConfig", "load_config"),
+    "folder": ("study_records",),
+    "matrix": ("StudyResult", "StudyStatus", "run_study", "study_status", "write_figures", "write_report"),
     "numbered_tables": ("paper_tables",),
     "recommendation": ("Recommendation", "recommend"),
     "records": ("Record", "read_records"),
+    "run_spec": ("DataConfig", "EvaluationConfig", "RunSpec"),
     "shapes": ("create_source",),
     "tables": ("StudyTable", "build_table", "csv_table", "markdown_table", "rich_tables"),
 }

@@ -18,7 +18,7 @@ from pyimplicit.fields import Field, network_field
 from pyimplicit.generation import extract_dense_cloud
 from pyimplicit.geometry import Surface
 from pyimplicit.sampling import DistanceMask
-from pyimplicit.study.config import RunSpec
+from pyimplicit.study.run_spec import RunSpec
 from pyimplicit.training import CodeSearch, TrainResult, infer_codes, observe_cloud, observe_points
 
 # Labelled points from which the code of an unseen shape is searched (auto-decoders).

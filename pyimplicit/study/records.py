@@ -12,8 +12,8 @@ from typing import Any
 from pyimplicit.errors import StudyError
 from pyimplicit.evaluation import mean_scores
 from pyimplicit.study.axes import network_label
-from pyimplicit.study.config import RunSpec
 from pyimplicit.study.files import read_json, write_text
+from pyimplicit.study.run_spec import RunSpec
 from pyimplicit.study.settings import canonical_json
 
 DONE = "done"

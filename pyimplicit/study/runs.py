@@ -22,10 +22,10 @@ from pyimplicit.geometry.files import save_mesh
 from pyimplicit.info import machine, versions
 from pyimplicit.lock import FileLock
 from pyimplicit.study.clouds import dense_clouds, measure_cloud
-from pyimplicit.study.config import DataConfig, EvaluationConfig, RunSpec
 from pyimplicit.study.costs import Clock, MemoryWatch
 from pyimplicit.study.files import reconstruction_path, write_json
 from pyimplicit.study.records import COLLAPSED, DIVERGED, Record, failure, read_record, success
+from pyimplicit.study.run_spec import DataConfig, EvaluationConfig, RunSpec
 from pyimplicit.study.shapes import study_shapes
 from pyimplicit.training import CodeSearch, Reconstruction, TrainResult, reconstruct_shapes, train
 

@@ -19,7 +19,7 @@ from pyimplicit.data import (
     split_shapes,
 )
 from pyimplicit.errors import ConfigError, DataError
-from pyimplicit.study.config import DataConfig
+from pyimplicit.study.run_spec import DataConfig
 
 
 def create_source(name: str, count: int = 3_000, seed: int = 0) -> Source:

@@ -19,7 +19,7 @@ import pytest
 import torch
 
 from pyimplicit.data import LabelledPoints, PrepareConfig, ProceduralCars, ShapeSamples, StoredSet, prepare_set
-from pyimplicit.data import preparing as preparing_module
+from pyimplicit.data.prepare_shape import prepare_mesh
 from pyimplicit.data.samples import hash_tensors
 from pyimplicit.data.store import pending_path, read_pending
 from pyimplicit.engines import LocalEngine
@@ -159,7 +159,7 @@ def test_processes_and_threads_change_nothing_and_a_hang_or_a_crash_costs_one_me
     }
     assert stored.names() == ["0 holed", "2 cube", "4 ball", "5 holed"]
     for position, index in enumerate((0, 2, 4, 5)):  # the same bits as in this process, with other threads
-        alone, _ = preparing_module.prepare_mesh(deeds.load(index), stored.names()[position], SMALL)
+        alone, _ = prepare_mesh(deeds.load(index), stored.names()[position], SMALL)
         assert hash_tensors(alone.tensors()) == hash_tensors(stored[position].tensors())
 
 

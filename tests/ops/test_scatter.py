@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pyimplicit import ops
 from pyimplicit.ops import reference
-from pyimplicit.ops.scatter import _group_by_sorting
+from pyimplicit.ops._scatter_operators import group_by_sorting
 from tests.helpers import rand, randn
 
 DTYPES = [torch.float32, torch.float64]
@@ -153,7 +153,7 @@ def test_groups_by_sorting_are_the_same(shape):
     """What a GPU does, on any device."""
     cells = random_cells(*shape, count=40).int()
     groups = ops.build_cell_groups(cells, 40)
-    order, start = _group_by_sorting(cells, 40)
+    order, start = group_by_sorting(cells, 40)
     assert order.dtype == start.dtype == torch.int32
     assert torch.equal(order, groups.order)
     assert torch.equal(start, groups.start)

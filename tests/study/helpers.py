@@ -18,9 +18,10 @@ from pyimplicit.data import Shape
 from pyimplicit.engines import Report
 from pyimplicit.geometry import Mesh, Surface
 from pyimplicit.geometry.files import save_mesh
-from pyimplicit.study.config import DataConfig, RunSpec, StudyConfig
+from pyimplicit.study.config import StudyConfig
 from pyimplicit.study.files import reconstruction_path, write_json
 from pyimplicit.study.records import Record, failure, success
+from pyimplicit.study.run_spec import DataConfig, RunSpec
 from pyimplicit.study.runs import RunTask
 
 FACTS: dict[str, Any] = {"versions": {"pyimplicit": "0"}, "machine": {"cores": 1}}

@@ -9,9 +9,10 @@ import pytest
 
 from pyimplicit.study import published
 from pyimplicit.study.claims import claims_json, claims_markdown, claims_table, judge_claims
-from pyimplicit.study.config import RunSpec, StudyConfig
+from pyimplicit.study.config import StudyConfig
 from pyimplicit.study.records import Record, failure
 from pyimplicit.study.results import Results
+from pyimplicit.study.run_spec import RunSpec
 from pyimplicit.study.verdicts import Claim, Comparison, Judge
 from tests.study.helpers import FACTS, done_record
 

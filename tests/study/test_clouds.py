@@ -13,7 +13,8 @@ from pyimplicit.evaluation import mean_scores
 from pyimplicit.geometry import Surface
 from pyimplicit.study import runs
 from pyimplicit.study.clouds import measure_cloud
-from pyimplicit.study.config import RunSpec, StudyConfig
+from pyimplicit.study.config import StudyConfig
+from pyimplicit.study.run_spec import RunSpec
 from pyimplicit.study.runs import RunTask, execute_run
 from pyimplicit.training import Reconstruction
 from tests.study.helpers import box

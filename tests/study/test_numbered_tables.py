@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from pyimplicit.study import paper_tables
-from pyimplicit.study.config import RunSpec, StudyConfig
+from pyimplicit.study.config import StudyConfig
 from pyimplicit.study.numbered_tables import table_four, table_one, table_three, table_two
 from pyimplicit.study.records import Record, failure
+from pyimplicit.study.run_spec import RunSpec
 from pyimplicit.study.text_table import TextTable
 from tests.study.helpers import FACTS, done_record
 

@@ -10,7 +10,7 @@ from pyimplicit.data import prepare_shapes, split_shapes
 from pyimplicit.errors import DataError, MeshError
 from pyimplicit.geometry import Mesh
 from pyimplicit.study import shapes
-from pyimplicit.study.config import DataConfig
+from pyimplicit.study.run_spec import DataConfig
 from tests.geometry.shapes import cube
 
 

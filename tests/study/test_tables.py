@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import pytest
 from rich.console import Console
 
-from pyimplicit.study.config import RunSpec, StudyConfig
+from pyimplicit.study.config import StudyConfig
 from pyimplicit.study.records import Record, failure
+from pyimplicit.study.run_spec import RunSpec
 from pyimplicit.study.tables import (
     build_table,
     csv_d_scores,

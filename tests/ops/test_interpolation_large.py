@@ -1,0 +1,135 @@
+"""Interpolation large enough for sorting, slabs, streaming and memory of its own."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from pyimplicit import ops
+from pyimplicit.ops import _interpolation_kernels as kernels
+from pyimplicit.ops import interpolation, reference
+from tests.helpers import rand, randn
+from tests.ops.interpolation_cases import OFFSETS, every_layout, every_option, grids_of, points_of, tolerance
+
+# ---- large enough for sorting, slabs, streaming and memory of its own; copies of a point share cells of the last grid
+
+
+def large_case(dtype: torch.dtype = torch.float32, batch: int = 1) -> tuple[list[Tensor], Tensor, Tensor]:
+    sizes = [(32, 40, 36, 33), (1, 64, 64, 64), (96, 17, 16, 15), (64, 3, 4, 5)]
+    grids = [randn(batch, *size, seed=i, dtype=dtype).contiguous(memory_format=torch.channels_last_3d)
+             for i, size in enumerate(sizes)]  # fmt: skip
+    points = points_of(9000, 3, dtype, torch.device("cpu"), batch)
+    points[:, 5::1000] = math.nan
+    return grids, points, OFFSETS.to(dtype)
+
+
+@every_option
+@every_layout
+def test_twin_with_vector_loops_equals_plain_body(options, layout):
+    grids, points, offsets = large_case()
+    chosen = kernels.Options(
+        options["align_corners"],
+        interpolation.PADDINGS.index(options["padding_mode"]),
+        layout == "offset_fastest",
+        False,
+    )
+    close = {"rtol": 1e-5, "atol": 2e-5, "equal_nan": True}
+    rows = kernels.gather(grids, points, None, offsets, chosen)
+    assert rows.nbytes > 1 << 24
+    torch.testing.assert_close(rows, kernels.gather(grids, points, None, offsets, chosen, plain=True), **close)
+    rows = randn(*rows.shape, seed=6)
+    for tangent in (None, randn(*points.shape, seed=7)):
+        one, other = (kernels.gather(grids, points, tangent, offsets, chosen, plain=plain) for plain in (False, True))
+        scale = 1 if tangent is None else 64  # slopes are in nodes
+        torch.testing.assert_close(one, other, **close | {"atol": 2e-5 * scale})
+        ways = [kernels.scatter(rows, grids, points, tangent, offsets, chosen, how) for how in ("", "plain")]
+        for one, other in zip(*ways, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4 * scale)
+        one, other = (kernels.slope(rows, grids, points, tangent, offsets, chosen, plain) for plain in (False, True))
+        torch.testing.assert_close(one, other, **close | {"atol": 2e-2 * scale})
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@every_option
+def test_segments_equal_plain_body(device, dtype, options):
+    """What a GPU does where a fixed order of summation is asked for."""
+    computed = torch.float64 if dtype == torch.float64 else torch.float32
+    grids = [grid.to(dtype) for grid in grids_of(computed, device)]
+    points, offsets = points_of(200, 3, computed, device), OFFSETS.to(device, computed)
+    points[:, 1] = math.nan
+    chosen = kernels.Options(
+        options["align_corners"], interpolation.PADDINGS.index(options["padding_mode"]), False, False
+    )
+    rows = randn(2, 200, 4 * 13, seed=6).to(device, dtype)
+    for tangent in (None, randn(*points.shape, seed=7, dtype=computed).to(device)):
+        ways = [kernels.scatter(rows, grids, points, tangent, offsets, chosen, how) for how in ("segments", "plain")]
+        for one, other in zip(*ways, strict=True):
+            torch.testing.assert_close(one, other, **tolerance(computed) | {"atol": 1e-4})
+
+
+def test_large_results_equal_twin():
+    """Sorted, in slabs, streamed past the caches, into memory of their own: the numbers stay the same."""
+    grids, points, offsets = large_case(batch=2)
+    points = points.nan_to_num(0.123)
+    grids = [grid.requires_grad_() for grid in grids]
+    features = ops.sample_grids(grids, points, offsets)
+    expected = reference.sample_grids(grids, points, offsets)
+    torch.testing.assert_close(features, expected, rtol=1e-5, atol=1e-5)
+    upstream = randn(*features.shape, seed=4)
+    for one, other in zip(
+        torch.autograd.grad(features, grids, upstream), torch.autograd.grad(expected, grids, upstream), strict=True
+    ):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=2e-4)
+
+
+# ---- kept memory
+
+
+def test_kept_memory_is_used_again_but_never_under_a_tensor():
+    grid, points = randn(1, 16, 4, 4, 4), rand(1, 1 << 17, 3)
+    buffers = ops.KeptBuffers()
+    with buffers:
+        first = ops.sample_grids(grid, points)
+        copy, place = first.clone(), first.data_ptr()
+        second = ops.sample_grids(-grid, points)
+        assert second.data_ptr() != place
+        assert torch.equal(first, copy)
+        view = first[0, 5]
+        del first
+        assert buffers.unused() == 0  # the view still refers to it
+        assert ops.sample_grids(grid, points).data_ptr() not in (place, second.data_ptr())
+        del view
+        third = ops.sample_grids(grid, points)
+        assert third.data_ptr() in (place, third.data_ptr())
+        assert buffers.unused() > 0
+    outside = ops.sample_grids(grid, points)
+    assert buffers.unused() > 0
+    assert torch.equal(outside, copy)
+    assert torch.equal(third, copy)
+
+
+def test_gradients_in_kept_memory_start_at_zero():
+    grid = randn(2, 32, 40, 40, 40).contiguous(memory_format=torch.channels_last_3d).requires_grad_()
+    buffers = ops.KeptBuffers()
+    places = set()
+    for step in range(3):
+        points = rand(2, 50, 3, seed=step, low=-1, high=1)
+        with buffers:
+            (gradient,) = torch.autograd.grad(ops.sample_grids(grid, points).sum(), grid)
+        places.add(gradient.data_ptr())
+        assert float(gradient.double().sum()) == pytest.approx(2 * 50 * 32, rel=1e-5)
+        del gradient
+    assert len(places) == 1
+
+
+def test_kept_memory_has_a_limit():
+    buffers = ops.KeptBuffers(limit=0)
+    with buffers:
+        for count in (1 << 17, 1 << 18, 1 << 19):
+            ops.sample_grids(randn(1, 16, 4, 4, 4), rand(1, count, 3))
+    assert buffers.unused() <= 4 * 16 * (1 << 19)  # the last one alone
+    with pytest.raises(ValueError, match="limit: expected at least 0"):
+        ops.KeptBuffers(-1)
