@@ -19,13 +19,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
+import safetensors.numpy
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from pyimplicit.atomic import replacing, write_atomically
-from pyimplicit.data.samples import hash_tensors
+from pyimplicit.data.samples import as_arrays, hash_tensors
 from pyimplicit.data.sources import hash_file
 from pyimplicit.errors import DataError
 
@@ -77,7 +77,7 @@ def shard_file(number: int) -> str:
 
 def encode_entry(entry: Entry, tensors: dict[str, Tensor]) -> bytes:
     """Return the content of a file of one shape."""
-    return safetensors.torch.save(tensors, {HEADER: json.dumps(asdict(entry), sort_keys=True)})
+    return bytes(safetensors.numpy.save(as_arrays(tensors), {HEADER: json.dumps(asdict(entry), sort_keys=True)}))
 
 
 def pending_path(folder: Path, index: int) -> Path:
@@ -123,7 +123,7 @@ def write_shard(folder: Path, number: int, indices: Sequence[int]) -> Shard | li
     path = folder / shard_file(number)
     with replacing(path) as temporary:
         try:
-            safetensors.torch.save_file(tensors, temporary, {HEADER: json.dumps(header, sort_keys=True)})
+            safetensors.numpy.save_file(as_arrays(tensors), temporary, {HEADER: json.dumps(header, sort_keys=True)})
         except SafetensorError as error:  # how a full disk is reported
             raise OSError(str(error)) from error
         digest, size = hash_file(temporary), temporary.stat().st_size
