@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyimplicit.atomic import remove_leftovers, write_atomically
+from pyimplicit.atomic import write_atomically
 from pyimplicit.checks import check_count, check_positive
 from pyimplicit.data.samples import LabelledPoints, SampleSource, ShapeSamples, Split, hash_tensors
 from pyimplicit.data.sources import Source
@@ -36,6 +36,7 @@ from pyimplicit.data.store import (
     read_json,
     read_pending,
     read_shard_list,
+    remove_unfinished,
     reopen_shard,
     write_json,
     write_shard,
@@ -239,8 +240,7 @@ def prepare_set(
             if retry:
                 work.reopen()
             if not work.finished():
-                for part in (folder, folder / PENDING, folder / SHARDS):
-                    remove_leftovers(part)
+                remove_unfinished(folder)
                 preparer = Preparer(source, config, threads)
                 work.carry_out(engine or LocalEngine(1), preparer, seconds, progress)
                 work.write_manifest(source.name, config)

@@ -24,7 +24,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from pyimplicit.atomic import replacing, write_atomically
+from pyimplicit.atomic import remove_leftovers, replacing, write_atomically
 from pyimplicit.data.samples import as_arrays, hash_tensors
 from pyimplicit.data.sources import hash_file
 from pyimplicit.errors import DataError
@@ -122,16 +122,27 @@ def write_shard(folder: Path, number: int, indices: Sequence[int]) -> Shard | li
     header = {"format": FORMAT, "shapes": [[entry.index, entry.name, entry.content] for entry in entries]}
     path = folder / shard_file(number)
     with replacing(path) as temporary:
+        temporary.touch(exist_ok=False)
+        mode = temporary.stat().st_mode
         try:
             safetensors.numpy.save_file(as_arrays(tensors), temporary, {HEADER: json.dumps(header, sort_keys=True)})
         except SafetensorError as error:  # how a full disk is reported
             raise OSError(str(error)) from error
+        temporary.chmod(mode)  # safetensors puts a file in its place that nobody else may read
         digest, size = hash_file(temporary), temporary.stat().st_size
     shard = Shard(number, size, digest, entries)
     write_json(path.with_suffix(".json"), asdict(shard))
     for index in indices:
         pending_path(folder, index).unlink()
     return shard
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Delete what killed processes left in the folder of a set that nobody else is writing to."""
+    for part in (folder, folder / PENDING, folder / SHARDS):
+        remove_leftovers(part)
+    for path in (folder / SHARDS).glob(".tmp*"):  # safetensors writes under such a name of its own and renames it
+        path.unlink(missing_ok=True)
 
 
 def read_shard_list(folder: Path, number: int) -> Shard | None:
