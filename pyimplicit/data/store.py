@@ -21,10 +21,11 @@ from typing import Any
 
 import safetensors.numpy
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor
 
 from pyimplicit.atomic import remove_leftovers, replacing, write_atomically
+from pyimplicit.data.mapped import MappedTensors
 from pyimplicit.data.samples import as_arrays, hash_tensors
 from pyimplicit.data.sources import hash_file
 from pyimplicit.errors import DataError
@@ -88,10 +89,9 @@ def pending_path(folder: Path, index: int) -> Path:
 def read_pending(path: Path) -> tuple[Entry, dict[str, Tensor]] | None:
     """Return what a file of one shape holds, or None if it is damaged."""
     try:
-        opened: Any = safe_open(path, framework="pt")
-        with opened as file:
-            entry = Entry(**json.loads((file.metadata() or {})[HEADER]))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        file = MappedTensors(path)
+        entry = Entry(**json.loads(file.metadata[HEADER]))
+        tensors = {name: file.tensor(name) for name in file.names()}
         if entry.skipped or entry.content == hash_tensors(tensors):
             return entry, tensors
     except (OSError, SafetensorError, ValueError, KeyError, TypeError):
@@ -180,13 +180,13 @@ class ShardReader:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            opened: Any = safe_open(path, framework="pt")
-            self._file = opened
-            header = json.loads((opened.metadata() or {})[HEADER])
+            file = MappedTensors(path)
+            self._file: MappedTensors | None = file
+            header = json.loads(file.metadata[HEADER])
             if header["format"] != FORMAT:
                 raise DataError(f"{path}: expected a shard of format {FORMAT}, got {header['format']!r}")
             self._names: dict[int, list[str]] = {}
-            for name in opened.keys():  # noqa: SIM118
+            for name in file.names():
                 index, _, tensor = name.partition("/")
                 self._names.setdefault(int(index), []).append(tensor)
         except FileNotFoundError as error:
@@ -214,11 +214,9 @@ class ShardReader:
 
     def tensor(self, index: int, name: str) -> Tensor:
         """Return one tensor of one shape; errors as `tensors`."""
-        try:
-            tensor: Tensor = self._file.get_tensor(f"{index}/{name}")
-        except (OSError, SafetensorError) as error:
-            raise DataError(f"{self.path}: no {name} of shape {index}: {error}") from error
-        return tensor
+        if self._file is None or name not in self._names.get(index, ()):
+            raise DataError(f"{self.path}: no {name} of shape {index}")
+        return self._file.tensor(f"{index}/{name}")
 
 
 def content_hash(entries: Iterator[Entry]) -> str:
