@@ -1,19 +1,20 @@
 """Preparing sets at scale: memory, rate and projection of many shapes, and what random kills cost.
 
     python -m benchmarks.bench_prepare [--shapes 50000] [--limit-seconds 120] [--kills 20] [--only rate kills ...]
+    python -m benchmarks.bench_prepare --only rate --points 500 --cells 32 --limit-seconds 9000 [--name X]
 
-"rate" prepares procedural cars for some time with everything in it, and projects the rest. "manifest" carries all the
-shapes through shards and manifest, each with one point in place of its samples. "kills" ends a process by SIGKILL at
-random moments until its set is complete, and compares the set with one made without interruption. "sets" prepares the
-sets of real meshes that were fetched, closed by fusion, each twice: the second time there is nothing to do.
+"rate" prepares procedural cars for some time with everything in it, and projects the rest. Its rates by processor time,
+of all processes together, hold on a machine that has other work too. With few points and coarse cars all of them are
+done in less than an hour, by the same code. "manifest" carries all the shapes through shards and manifest, each with
+one point in place of its samples. "kills" ends a process by SIGKILL at random moments until its set is complete, and
+compares the set with one made without interruption. "sets" prepares the sets of real meshes that were fetched, closed
+by fusion, each twice: the second time there is nothing to do.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
-import multiprocessing
 import subprocess
 import sys
 import tempfile
@@ -26,12 +27,12 @@ import numpy as np
 import torch
 
 from benchmarks.harness import parse_arguments, print_rows, save
+from benchmarks.preparing_rate import rate, resident
 from pyimplicit.data import (
     DEBIAN_SETS,
     DebianMeshes,
     LabelledPoints,
     PrepareConfig,
-    ProceduralCars,
     ShapeSamples,
     StoredSet,
     prepare_set,
@@ -39,12 +40,7 @@ from pyimplicit.data import (
 from pyimplicit.engines import LocalEngine
 from pyimplicit.errors import DataError
 
-CLUSTER_CORES = (64, 512)
 PARTS = ("rate", "manifest", "kills", "sets")
-
-
-class Stop(Exception):
-    """The time is over."""
 
 
 class OnePoint:
@@ -68,63 +64,6 @@ class OnePoint:
         """One point."""
         point = torch.full((1, 3), index / self.count)
         return ShapeSamples(evaluation=LabelledPoints(point, torch.zeros(1)))
-
-
-def resident(pid: int | str = "self") -> float:
-    """Memory that a process has to itself in MiB; pages of files, which the system takes back at will, left out."""
-    try:
-        text = Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return 0.0
-    return next((int(line.split()[1]) / 1024 for line in text.splitlines() if line.startswith("RssAnon")), 0.0)
-
-
-def rate(shapes: int, limit: float, processes: int, scratch: Path) -> list[dict[str, Any]]:
-    """One row for each third of the time, and one that projects."""
-    marks: list[tuple[float, int, float, float]] = []
-    start = 0.0
-
-    def progress(done: int, total: int) -> None:
-        nonlocal start
-        now = time.perf_counter()
-        start = start or now  # the workers have started
-        workers = sum(resident(child.pid or 0) for child in multiprocessing.active_children())
-        marks.append((now - start, done, resident(), workers))
-        if now - start > limit:
-            raise Stop
-
-    config = PrepareConfig(pools=(("balanced_surface", 20_000),))
-    with contextlib.suppress(Stop):
-        prepare_set(
-            ProceduralCars(shapes), scratch, config, engine=LocalEngine(processes), threads=1, progress=progress
-        )
-    rows = []
-    for third in range(3):
-        part = [mark for mark in marks if limit * third / 3 <= mark[0] < limit * (third + 1) / 3]
-        if len(part) < 2:
-            continue
-        rows.append(
-            {
-                "what": f"third {third + 1}", "shapes": part[-1][1] - part[0][1],
-                "shapes/s": (part[-1][1] - part[0][1]) / (part[-1][0] - part[0][0]),
-                "MiB parent": max(mark[2] for mark in part), "MiB workers": max(mark[3] for mark in part),
-            }
-        )  # fmt: skip
-    files = [path for path in scratch.rglob("*.safetensors")]
-    stored = sum(path.stat().st_size for path in files)
-    speed = (marks[-1][1] - marks[0][1]) / (marks[-1][0] - marks[0][0])
-    size = stored / marks[-1][1]
-    here = {"what": f"{shapes:,} shapes, {processes} here", "shapes": shapes, "shapes/s": speed}
-    rows.append({**here, "hours": shapes / speed / 3600, "GB": shapes * size / 1e9})
-    for cores in CLUSTER_CORES:
-        faster = speed * cores / processes
-        rows.append(
-            {
-                "what": f"{shapes:,} shapes, {cores} cores", "shapes": shapes, "shapes/s": faster,
-                "hours": shapes / faster / 3600, "GB": shapes * size / 1e9, "MB/s to write": faster * size / 1e6,
-            }
-        )  # fmt: skip
-    return rows
 
 
 def manifest(shapes: int, scratch: Path) -> list[dict[str, Any]]:
@@ -253,7 +192,10 @@ def main(arguments: list[str] | None = None) -> None:
         parser.add_argument("--shapes", type=int, default=50_000)
         parser.add_argument("--limit-seconds", type=float, default=120.0)
         parser.add_argument("--processes", type=int, default=2)
+        parser.add_argument("--points", type=int, default=100_000, help="of clouds and evaluation; pools have a fifth")
+        parser.add_argument("--cells", type=int, default=72, help="along the length of a procedural car")
         parser.add_argument("--kills", type=int, default=20)
+        parser.add_argument("--name", help="of the file of results")
         parser.add_argument("--only", nargs="+", choices=PARTS)
 
     options = parse_arguments(__doc__, arguments, add)
@@ -262,7 +204,14 @@ def main(arguments: list[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
         parts = {
-            "rate": lambda: rate(options.shapes, options.limit_seconds, options.processes, scratch / "rate"),
+            "rate": lambda: rate(
+                options.shapes,
+                options.limit_seconds,
+                options.processes,
+                options.points,
+                options.cells,
+                scratch / "rate",
+            ),
             "manifest": lambda: manifest(options.shapes, scratch / "manifest"),
             "kills": lambda: kills(options.kills, scratch / "kills"),
             "sets": lambda: sets(options.processes, scratch / "sets"),
@@ -271,7 +220,7 @@ def main(arguments: list[str] | None = None) -> None:
             found = parts[name]()
             print_rows(name, found)
             rows += [{"part": name, **row} for row in found]
-    name = "prepare" if len(chosen) == len(parts) else f"prepare_{'_'.join(chosen)}"
+    name = options.name or ("prepare" if len(chosen) == len(parts) else f"prepare_{'_'.join(chosen)}")
     print(save(name, rows, torch.device("cpu"), options.out))
 
 

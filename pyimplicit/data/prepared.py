@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
-import safetensors.torch
+import safetensors.numpy
 from safetensors import SafetensorError, safe_open
 
 from pyimplicit.atomic import write_atomically
 from pyimplicit.checks import check_count
+from pyimplicit.data.samples import as_arrays
 from pyimplicit.data.sources import Fingerprinted, Source, check_index
 from pyimplicit.errors import DataError, MeshError, PyImplicitError
 from pyimplicit.geometry.mesh import LONGEST_SIDE, Mesh, normalize_mesh
@@ -197,7 +198,7 @@ def _prepare(source: Source, index: int, name: str, group: str, folder: Path, re
     shape = Shape(name, group, normalize_mesh(closed), report.as_dict())
     header = {"format": FORMAT, "key": key, "name": name, "content": _hash(shape.mesh), "report": shape.report}
     tensors = {"vertices": shape.mesh.vertices, "faces": shape.mesh.faces}
-    write_atomically(path, safetensors.torch.save(tensors, {HEADER: json.dumps(header)}))
+    write_atomically(path, safetensors.numpy.save(as_arrays(tensors), {HEADER: json.dumps(header)}))
     return shape
 
 

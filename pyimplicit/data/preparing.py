@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pyimplicit.atomic import remove_leftovers, write_atomically
+from pyimplicit.atomic import write_atomically
 from pyimplicit.checks import check_positive
 from pyimplicit.data.prepare_shape import PrepareConfig, Preparer
 from pyimplicit.data.samples import SampleSource, Split
@@ -32,6 +32,7 @@ from pyimplicit.data.store import (
     read_json,
     read_pending,
     read_shard_list,
+    remove_unfinished,
     reopen_shard,
     write_json,
     write_shard,
@@ -106,8 +107,7 @@ def prepare_set(
             if retry:
                 work.reopen()
             if not work.finished():
-                for part in (folder, folder / PENDING, folder / SHARDS):
-                    remove_leftovers(part)
+                remove_unfinished(folder)
                 preparer = Preparer(source, config, threads)
                 work.carry_out(engine or LocalEngine(1), preparer, seconds, progress)
                 work.write_manifest(source.name, config)

@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -200,3 +201,16 @@ def hash_tensors(tensors: Mapping[str, Tensor]) -> str:
         digest.update(f"{name}\x1f{tensor.dtype}\x1f{list(tensor.shape)}\x1f".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def as_arrays(tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+    """Return tensors as what `safetensors.numpy` writes, without copying those that are on the CPU and contiguous.
+
+    `safetensors.torch` writes the same bytes, but makes a ctypes type for every number of bytes, which ctypes keeps for
+    ever: 5 KB for each size of a mesh that was ever written. It also refuses tensors that share memory.
+
+    Example:
+        >>> as_arrays({"a": torch.zeros(2, 3)})["a"].shape
+        (2, 3)
+    """
+    return {name: tensor.detach().cpu().contiguous().numpy() for name, tensor in tensors.items()}

@@ -19,13 +19,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
+import safetensors.numpy
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor
 
-from pyimplicit.atomic import replacing, write_atomically
-from pyimplicit.data.samples import hash_tensors
+from pyimplicit.atomic import remove_leftovers, replacing, write_atomically
+from pyimplicit.data.mapped import MappedTensors
+from pyimplicit.data.samples import as_arrays, hash_tensors
 from pyimplicit.data.sources import hash_file
 from pyimplicit.errors import DataError
 
@@ -77,7 +78,7 @@ def shard_file(number: int) -> str:
 
 def encode_entry(entry: Entry, tensors: dict[str, Tensor]) -> bytes:
     """Return the content of a file of one shape."""
-    return safetensors.torch.save(tensors, {HEADER: json.dumps(asdict(entry), sort_keys=True)})
+    return bytes(safetensors.numpy.save(as_arrays(tensors), {HEADER: json.dumps(asdict(entry), sort_keys=True)}))
 
 
 def pending_path(folder: Path, index: int) -> Path:
@@ -88,10 +89,9 @@ def pending_path(folder: Path, index: int) -> Path:
 def read_pending(path: Path) -> tuple[Entry, dict[str, Tensor]] | None:
     """Return what a file of one shape holds, or None if it is damaged."""
     try:
-        opened: Any = safe_open(path, framework="pt")
-        with opened as file:
-            entry = Entry(**json.loads((file.metadata() or {})[HEADER]))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        file = MappedTensors(path)
+        entry = Entry(**json.loads(file.metadata[HEADER]))
+        tensors = {name: file.tensor(name) for name in file.names()}
         if entry.skipped or entry.content == hash_tensors(tensors):
             return entry, tensors
     except (OSError, SafetensorError, ValueError, KeyError, TypeError):
@@ -122,16 +122,27 @@ def write_shard(folder: Path, number: int, indices: Sequence[int]) -> Shard | li
     header = {"format": FORMAT, "shapes": [[entry.index, entry.name, entry.content] for entry in entries]}
     path = folder / shard_file(number)
     with replacing(path) as temporary:
+        temporary.touch(exist_ok=False)
+        mode = temporary.stat().st_mode
         try:
-            safetensors.torch.save_file(tensors, temporary, {HEADER: json.dumps(header, sort_keys=True)})
+            safetensors.numpy.save_file(as_arrays(tensors), temporary, {HEADER: json.dumps(header, sort_keys=True)})
         except SafetensorError as error:  # how a full disk is reported
             raise OSError(str(error)) from error
+        temporary.chmod(mode)  # safetensors puts a file in its place that nobody else may read
         digest, size = hash_file(temporary), temporary.stat().st_size
     shard = Shard(number, size, digest, entries)
     write_json(path.with_suffix(".json"), asdict(shard))
     for index in indices:
         pending_path(folder, index).unlink()
     return shard
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Delete what killed processes left in the folder of a set that nobody else is writing to."""
+    for part in (folder, folder / PENDING, folder / SHARDS):
+        remove_leftovers(part)
+    for path in (folder / SHARDS).glob(".tmp*"):  # safetensors writes under such a name of its own and renames it
+        path.unlink(missing_ok=True)
 
 
 def read_shard_list(folder: Path, number: int) -> Shard | None:
@@ -169,13 +180,13 @@ class ShardReader:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            opened: Any = safe_open(path, framework="pt")
-            self._file = opened
-            header = json.loads((opened.metadata() or {})[HEADER])
+            file = MappedTensors(path)
+            self._file: MappedTensors | None = file
+            header = json.loads(file.metadata[HEADER])
             if header["format"] != FORMAT:
                 raise DataError(f"{path}: expected a shard of format {FORMAT}, got {header['format']!r}")
             self._names: dict[int, list[str]] = {}
-            for name in opened.keys():  # noqa: SIM118
+            for name in file.names():
                 index, _, tensor = name.partition("/")
                 self._names.setdefault(int(index), []).append(tensor)
         except FileNotFoundError as error:
@@ -203,11 +214,9 @@ class ShardReader:
 
     def tensor(self, index: int, name: str) -> Tensor:
         """Return one tensor of one shape; errors as `tensors`."""
-        try:
-            tensor: Tensor = self._file.get_tensor(f"{index}/{name}")
-        except (OSError, SafetensorError) as error:
-            raise DataError(f"{self.path}: no {name} of shape {index}: {error}") from error
-        return tensor
+        if self._file is None or name not in self._names.get(index, ()):
+            raise DataError(f"{self.path}: no {name} of shape {index}")
+        return self._file.tensor(f"{index}/{name}")
 
 
 def content_hash(entries: Iterator[Entry]) -> str:

@@ -149,7 +149,8 @@ class _Cluster:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         here = self.ray.get_runtime_context().get_node_id()
-        strategy = NodeAffinitySchedulingStrategy(here, soft=True)
+        # Ray puts what needs no resources on any node unless the affinity is hard (pull request 25360 of ray).
+        strategy = NodeAffinitySchedulingStrategy(here, soft=False)
         return self.ray.remote(_Board).options(num_cpus=0, scheduling_strategy=strategy).remote()
 
     def _room(self) -> int:

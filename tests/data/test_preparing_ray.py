@@ -35,7 +35,7 @@ def test_the_same_set_though_a_node_is_lost(tmp_path: Path, monkeypatch: pytest.
                 time.sleep(0.02)
             cluster.remove_node(nodes[0], allow_graceful=False)
 
-        killer = threading.Thread(target=kill)
+        killer = threading.Thread(target=kill, daemon=True)
         killer.start()
         stored = prepare_set(cars, tmp_path / "ray", config, engine=RayEngine(cluster.address))
         killer.join()

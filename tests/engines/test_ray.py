@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from pyimplicit.engines import Job, RayEngine, run_jobs
+from pyimplicit.engines.jobs import Ledger, Silent, as_it_is
+from pyimplicit.engines.ray_cluster import _Cluster
 from pyimplicit.errors import EngineError
 from tests.engines.jobs import Listener, act, environment
 
@@ -60,11 +62,22 @@ def test_every_job_ends_in_order_on_two_nodes_one_of_which_dies(cluster, tmp_pat
             time.sleep(0.05)
         cluster.remove_node(victim, allow_graceful=False)
 
-    killer = threading.Thread(target=kill)
+    killer = threading.Thread(target=kill, daemon=True)
     killer.start()
     outcomes = run_jobs(jobs, act, engine=engine)
     killer.join()
     assert [outcome.result for outcome in outcomes] == ["doze done"] * 6
+
+
+def test_what_jobs_report_to_lives_on_this_node_and_dies_with_no_other(cluster) -> None:
+    ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+    try:
+        engine = _Cluster(ray, RayEngine(cluster.address), act, Ledger(Silent(), 2, as_it_is), iter(()), None)
+        boards = [engine._board() for _ in range(5)]
+        where = [board.__ray_call__.remote(lambda _: ray.get_runtime_context().get_node_id()) for board in boards]
+        assert set(ray.get(where)) == {ray.get_runtime_context().get_node_id()}
+    finally:
+        ray.shutdown()
 
 
 def test_a_job_that_fits_no_node_is_refused(cluster, tmp_path: Path) -> None:
