@@ -117,6 +117,12 @@ def fill_zeros(values: Tensor) -> None:
     )
 
 
+def keep_heap(keep: bool) -> bool:
+    """Tell the C library's allocator to keep memory that is freed, or no longer; False if it cannot be told."""
+    told: bool = _cpu.keep_heap(keep=keep)
+    return told
+
+
 def build_bvh(triangles: Tensor) -> dict[str, Tensor]:
     """Build the hierarchy of `csrc/bvh.h` over triangles [F, 9] float32 on the CPU; its arrays, named as there."""
     count = triangles.shape[0]

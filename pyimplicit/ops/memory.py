@@ -2,7 +2,8 @@
 
 A fresh page costs more than writing it: a gradient of 268 MB is filled several times faster when its memory is used a
 second time. Torch gives large CPU tensors back to the system as soon as nobody holds them, so every step of a training
-run pays for its pages again; inside `KeptBuffers` the operators that write large results do not.
+run pays for its pages again. Inside `KeptBuffers` the operators that write large results do not, inside `kept_heap`
+nothing does.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import contextlib
 import mmap
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 
 import torch
@@ -91,6 +92,39 @@ class KeptBuffers:
 
 _lock = threading.Lock()
 _active: list[KeptBuffers] = []
+_heaps = 0  # contexts of `kept_heap` that are entered
+
+
+@contextlib.contextmanager
+def kept_heap() -> Iterator[bool]:
+    """Context in which the process keeps memory that is freed, for what is allocated next.
+
+    The C library's allocator gives large pieces back to the system at once and gets them again, page by page, at the
+    next step of a training run, whose steps allocate the same sizes over and over. In here it keeps them; at the end
+    they go back. It concerns the whole process, all threads and libraries of it. The peak may rise, as free pieces lie
+    between those in use. Contexts may lie in one another. Afterwards the allocator has the limits that a process starts
+    with, and no longer adapts them.
+
+    Yields:
+        Whether the allocator could be told: only that of glibc can. Elsewhere nothing changes.
+
+    Example:
+        >>> with kept_heap() as kept:
+        ...     gradients = torch.rand(1 << 20)
+        >>> kept in (True, False)
+        True
+    """
+    global _heaps
+    with _lock:
+        kept = _native.keep_heap(True)
+        _heaps += 1
+    try:
+        yield kept
+    finally:
+        with _lock:
+            _heaps -= 1
+            if _heaps == 0:
+                _native.keep_heap(False)
 
 
 def empty(shape: Sequence[int], strides: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:

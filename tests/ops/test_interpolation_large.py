@@ -11,7 +11,7 @@ from torch import Tensor
 from pyimplicit import ops
 from pyimplicit.ops import _interpolation_kernels as kernels
 from pyimplicit.ops import interpolation, reference
-from tests.helpers import rand, randn
+from tests.helpers import randn
 from tests.ops.interpolation_cases import OFFSETS, every_layout, every_option, grids_of, points_of, tolerance
 
 # ---- large enough for sorting, slabs, streaming and memory of its own; copies of a point share cells of the last grid
@@ -83,53 +83,3 @@ def test_large_results_equal_twin():
         torch.autograd.grad(features, grids, upstream), torch.autograd.grad(expected, grids, upstream), strict=True
     ):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=2e-4)
-
-
-# ---- kept memory
-
-
-def test_kept_memory_is_used_again_but_never_under_a_tensor():
-    grid, points = randn(1, 16, 4, 4, 4), rand(1, 1 << 17, 3)
-    buffers = ops.KeptBuffers()
-    with buffers:
-        first = ops.sample_grids(grid, points)
-        copy, place = first.clone(), first.data_ptr()
-        second = ops.sample_grids(-grid, points)
-        assert second.data_ptr() != place
-        assert torch.equal(first, copy)
-        view = first[0, 5]
-        del first
-        assert buffers.unused() == 0  # the view still refers to it
-        assert ops.sample_grids(grid, points).data_ptr() not in (place, second.data_ptr())
-        del view
-        third = ops.sample_grids(grid, points)
-        assert third.data_ptr() in (place, third.data_ptr())
-        assert buffers.unused() > 0
-    outside = ops.sample_grids(grid, points)
-    assert buffers.unused() > 0
-    assert torch.equal(outside, copy)
-    assert torch.equal(third, copy)
-
-
-def test_gradients_in_kept_memory_start_at_zero():
-    grid = randn(2, 32, 40, 40, 40).contiguous(memory_format=torch.channels_last_3d).requires_grad_()
-    buffers = ops.KeptBuffers()
-    places = set()
-    for step in range(3):
-        points = rand(2, 50, 3, seed=step, low=-1, high=1)
-        with buffers:
-            (gradient,) = torch.autograd.grad(ops.sample_grids(grid, points).sum(), grid)
-        places.add(gradient.data_ptr())
-        assert float(gradient.double().sum()) == pytest.approx(2 * 50 * 32, rel=1e-5)
-        del gradient
-    assert len(places) == 1
-
-
-def test_kept_memory_has_a_limit():
-    buffers = ops.KeptBuffers(limit=0)
-    with buffers:
-        for count in (1 << 17, 1 << 18, 1 << 19):
-            ops.sample_grids(randn(1, 16, 4, 4, 4), rand(1, count, 3))
-    assert buffers.unused() <= 4 * 16 * (1 << 19)  # the last one alone
-    with pytest.raises(ValueError, match="limit: expected at least 0"):
-        ops.KeptBuffers(-1)

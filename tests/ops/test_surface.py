@@ -54,7 +54,7 @@ def check_closest(hit: ops.ClosestPoint, points: Tensor, mesh: Mesh) -> None:
     exact, size = points.double().cpu(), diagonal(mesh)
     expected = reference.closest_point(exact, vertices, faces).distance
     step = torch.finfo(points.dtype).eps
-    tolerance = 1e-6 * size + 4 * step * exact.abs().amax(1)
+    tolerance = 1e-6 * size + 4 * step * torch.maximum(exact.abs().amax(1), expected)
     assert hit.distance.dtype == hit.point.dtype == hit.barycentric.dtype == points.dtype
     assert hit.face.dtype == torch.int64
     assert bool(((hit.distance.double().cpu() - expected).abs() <= tolerance).all())
