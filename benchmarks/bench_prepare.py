@@ -1,7 +1,7 @@
 """Preparing sets at scale: memory, rate and projection of many shapes, and what random kills cost.
 
     python -m benchmarks.bench_prepare [--shapes 50000] [--limit-seconds 120] [--kills 20] [--only rate kills ...]
-    python -m benchmarks.bench_prepare --only rate --points 500 --cells 32 --limit-seconds 9000 [--name X]
+    python -m benchmarks.bench_prepare --only rate --points 500 --cells 24 --limit-seconds 2100 [--name X]
 
 "rate" prepares procedural cars for some time with everything in it, and projects the rest. Its rates by processor time,
 of all processes together, hold on a machine that has other work too. With few points and coarse cars all of them are
