@@ -74,7 +74,7 @@ def measure(label: str, queries: int, batch: int, steps: int, threads: int, devi
 
     before = _held(device)
     seconds = []
-    with ops.KeptBuffers(), ops.kept_heap():  # as training does
+    with ops.KeptBuffers(), ops.KeptHeap():  # as training does
         for _ in range(steps + 1):
             start = time.perf_counter()
             step()

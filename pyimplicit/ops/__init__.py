@@ -8,7 +8,7 @@ from pyimplicit.ops.distance_sampling import DistanceWeight, WeightCells, build_
 from pyimplicit.ops.farthest import farthest_points
 from pyimplicit.ops.interpolation import sample_grids, sample_grids_linear, sample_planes
 from pyimplicit.ops.linear_weights import linear_weights, weighted_choice
-from pyimplicit.ops.memory import KeptBuffers, kept_heap
+from pyimplicit.ops.memory import KeptBuffers, KeptHeap
 from pyimplicit.ops.neighbours import nearest_neighbours
 from pyimplicit.ops.query_points import PointSource, query_points
 from pyimplicit.ops.random import RandomStream, RowStreams, normal, uniform
@@ -34,6 +34,7 @@ __all__ = [
     "DepthViews",
     "DistanceWeight",
     "KeptBuffers",
+    "KeptHeap",
     "MaskCells",
     "PointSource",
     "RandomStream",
@@ -59,7 +60,6 @@ __all__ = [
     "distance_mask_grid",
     "draw_depth",
     "farthest_points",
-    "kept_heap",
     "linear_weights",
     "nearest_neighbours",
     "normal",

@@ -153,3 +153,22 @@ def slope(
 def _dense_strides(like: Tensor) -> tuple[int, ...]:
     """The strides that `torch.empty_like` gives."""
     return like.stride() if like.is_contiguous() else torch.empty_like(like, device="meta").stride()
+
+
+def flatten_layouts(features: Sequence[Tensor]) -> tuple[list[int], list[int], list[int]]:
+    """Sizes and strides of some tensors one behind the other, and how many belong to each."""
+    sizes = [size for some in features for size in some.shape]
+    strides = [stride for some in features for stride in some.stride()]
+    return sizes, strides, [some.dim() for some in features]
+
+
+def unflatten_layouts(
+    sizes: Sequence[int], strides: Sequence[int], axes: Sequence[int], dtype: torch.dtype
+) -> list[Tensor]:
+    """Tensors without memory, laid out as those that `flatten_layouts` was given."""
+    found, start = [], 0
+    for count in axes:
+        end = start + count
+        found.append(torch.empty_strided(sizes[start:end], strides[start:end], dtype=dtype, device="meta"))
+        start = end
+    return found

@@ -11,7 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyimplicit.ops._interpolation_kernels import Options, gather, row_shape, scatter, slope
+from pyimplicit.ops._interpolation_kernels import (
+    Options,
+    flatten_layouts,
+    gather,
+    row_shape,
+    scatter,
+    slope,
+    unflatten_layouts,
+)
 from pyimplicit.ops._library import no_derivative, register
 
 
@@ -25,13 +33,20 @@ def _sample_fake(features: list[Tensor], points: Tensor, offsets: Tensor | None,
 
 def _sample_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     features, points, offsets, *ctx.options = inputs
-    ctx.save_for_backward(points, offsets, *features)
     # needs_input_grad says nothing useful for a list: ask the tensors.
     ctx.any_feature = any(some.requires_grad for some in features)
+    ctx.like = None
+    if points.requires_grad:
+        ctx.save_for_backward(points, offsets, *features)
+    else:  # the features' own values do not matter, and holding them would cost as much memory as their gradients
+        ctx.save_for_backward(points, offsets)
+        ctx.like = flatten_layouts(features)
 
 
 def _sample_autograd(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
     points, offsets, *features = ctx.saved_tensors
+    if ctx.like is not None:
+        return _scatter_op(gradient.contiguous(), points, offsets, *ctx.like, *ctx.options), *[None] * 6
     for_points = ctx.needs_input_grad[1]
     grad_features, grad_points = _backward_op(
         gradient.contiguous(), features, points, offsets, *ctx.options, ctx.any_feature, for_points
@@ -41,6 +56,51 @@ def _sample_autograd(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
         grad_points if for_points else None,
         *[None] * 5,
     )
+
+
+def _scatter_kernel(
+    gradient: Tensor,
+    points: Tensor,
+    offsets: Tensor | None,
+    sizes: Sequence[int],
+    strides: Sequence[int],
+    axes: Sequence[int],
+    *options: Any,
+) -> list[Tensor]:
+    like = unflatten_layouts(sizes, strides, axes, gradient.dtype)
+    return scatter(gradient, like, points, None, offsets, Options(*options))
+
+
+def _scatter_fake(
+    gradient: Tensor,
+    points: Tensor,
+    offsets: Tensor | None,
+    sizes: Sequence[int],
+    strides: Sequence[int],
+    axes: Sequence[int],
+    *options: Any,
+) -> list[Tensor]:
+    layouts = unflatten_layouts(sizes, strides, axes, gradient.dtype)
+    return [torch.empty_like(some, device=gradient.device) for some in layouts]
+
+
+def _scatter_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    gradient, points, offsets, sizes, strides, axes, *ctx.options = inputs
+    ctx.layouts = sizes, strides, axes, gradient.dtype
+    ctx.save_for_backward(points, offsets)
+    ctx.set_materialize_grads(False)
+
+
+def _scatter_autograd(ctx: Any, second: Any) -> tuple[Any, ...]:
+    points, offsets = ctx.saved_tensors
+    if second is None or all(some is None for some in second):
+        return (None,) * 10
+    layouts = unflatten_layouts(*ctx.layouts)
+    second = [
+        torch.zeros_like(own, device=points.device) if some is None else some
+        for some, own in zip(second, layouts, strict=True)
+    ]
+    return sample_features(second, points, offsets, *ctx.options), *[None] * 9
 
 
 def _backward_kernel(
@@ -151,6 +211,16 @@ sample_features = register(
     _sample_fake,
     _sample_autograd,
     _sample_context,
+)
+# The transpose of `sample_features` at points that are constants, from the layouts of the features alone.
+_scatter_op = register(
+    "scatter_features",
+    "(Tensor gradient, Tensor points, Tensor? offsets, SymInt[] sizes, SymInt[] strides, int[] axes,"
+    f" {_OPTIONS}) -> Tensor[]",
+    _scatter_kernel,
+    _scatter_fake,
+    _scatter_autograd,
+    _scatter_context,
 )
 _backward_op = register(
     "sample_features_backward",

@@ -2,7 +2,7 @@
 
 A fresh page costs more than writing it: a gradient of 268 MB is filled several times faster when its memory is used a
 second time. Torch gives large CPU tensors back to the system as soon as nobody holds them, so every step of a training
-run pays for its pages again. Inside `KeptBuffers` the operators that write large results do not, inside `kept_heap`
+run pays for its pages again. Inside `KeptBuffers` the operators that write large results do not, inside `KeptHeap`
 nothing does.
 """
 
@@ -12,7 +12,7 @@ import contextlib
 import mmap
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from types import TracebackType
 
 import torch
@@ -92,11 +92,10 @@ class KeptBuffers:
 
 _lock = threading.Lock()
 _active: list[KeptBuffers] = []
-_heaps = 0  # contexts of `kept_heap` that are entered
+_heaps = 0  # contexts of `KeptHeap` that are entered
 
 
-@contextlib.contextmanager
-def kept_heap() -> Iterator[bool]:
+class KeptHeap:
     """Context in which the process keeps memory that is freed, for what is allocated next.
 
     The C library's allocator gives large pieces back to the system at once and gets them again, page by page, at the
@@ -105,22 +104,26 @@ def kept_heap() -> Iterator[bool]:
     between those in use. Contexts may lie in one another. Afterwards the allocator has the limits that a process starts
     with, and no longer adapts them.
 
-    Yields:
-        Whether the allocator could be told: only that of glibc can. Elsewhere nothing changes.
+    Entering it returns whether the allocator could be told: only that of glibc can. Elsewhere nothing changes.
 
     Example:
-        >>> with kept_heap() as kept:
+        >>> with KeptHeap() as kept:
         ...     gradients = torch.rand(1 << 20)
         >>> kept in (True, False)
         True
     """
-    global _heaps
-    with _lock:
-        kept = _native.keep_heap(True)
-        _heaps += 1
-    try:
-        yield kept
-    finally:
+
+    def __enter__(self) -> bool:
+        global _heaps
+        with _lock:
+            kept = _native.keep_heap(True)
+            _heaps += 1
+        return kept
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        global _heaps
         with _lock:
             _heaps -= 1
             if _heaps == 0:

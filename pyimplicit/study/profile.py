@@ -169,7 +169,7 @@ def _measure(
             batch = draw_batch(data, config, step)
         run.step(batch, step)
 
-    with ops.KeptBuffers(), ops.kept_heap():  # as training does
+    with ops.KeptBuffers(), ops.KeptHeap():  # as training does
         for step in range(warm_up):
             take_step(step)
         clock.steps.clear()

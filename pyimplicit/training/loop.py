@@ -204,12 +204,12 @@ def _loss_line(step: int, loss: float) -> str:
 def _scoped(config: TrainConfig, device: torch.device) -> Iterator[None]:
     """Set torch's threads as `config` says, and give threads and global random state back at the end.
 
-    In between, memory is kept from step to step: see `ops.KeptBuffers` and `ops.kept_heap`.
+    In between, memory is kept from step to step: see `ops.KeptBuffers` and `ops.KeptHeap`.
     """
     threads = torch.get_num_threads()
     devices = [device.index or 0] if device.type == "cuda" else []
     try:
-        with torch.random.fork_rng(devices=devices), ops.KeptBuffers(), ops.kept_heap():
+        with torch.random.fork_rng(devices=devices), ops.KeptBuffers(), ops.KeptHeap():
             torch.set_num_threads(config.threads or threads)
             yield
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import weakref
 
 import pytest
 import torch
@@ -231,6 +232,23 @@ def test_points_infinitely_far_away(device, far):
     assert not ops.sample_grids(grid, points, padding_mode="zeros").any()
     border = torch.tensor([[[math.copysign(1, far), 0.1, 0.2]]], device=device)
     torch.testing.assert_close(ops.sample_grids(grid, points), ops.sample_grids(grid, border))
+
+
+def test_features_are_not_held_for_constant_points(device):
+    """Their gradients do not depend on their values, and IF-Net's finest volume is most of its memory."""
+    points = rand(2, 30, 3, low=-1, high=1).to(device)
+    grid = randn(2, 4, 5, 6, 7).to(device).requires_grad_()
+    doubled = (2 * grid).contiguous(memory_format=torch.channels_last_3d)
+    held = weakref.ref(doubled)
+    features = ops.sample_grids(doubled, points)
+    expected = features.detach()
+    del doubled
+    assert held() is None
+    upstream = randn(*features.shape).to(device)
+    (gradient,) = torch.autograd.grad(features, grid, upstream)
+    again = ops.sample_grids(2 * grid, points.requires_grad_())  # here they are held
+    assert torch.equal(again, expected)
+    torch.testing.assert_close(gradient, torch.autograd.grad(again, grid, upstream)[0])
 
 
 # ---- second derivatives

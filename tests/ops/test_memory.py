@@ -27,9 +27,9 @@ def pages(times=4):
 
 pages()
 counts = [pages()]
-with ops.kept_heap() as kept:
+with ops.KeptHeap() as kept:
     assert kept
-    with ops.kept_heap():
+    with ops.KeptHeap():
         pages(40)  # until free pieces of the size are there
         counts.append(pages())
     counts.append(pages())

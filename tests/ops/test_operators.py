@@ -57,6 +57,9 @@ def calls(device: torch.device) -> dict[str, Callable[[], Any]]:
         features = ops.sample_grids(inputs[:2], queries, OFFSETS.to(device))
         slopes = torch.autograd.grad(features.square().sum(), inputs, create_graph=True)
         seconds = torch.autograd.grad(slopes[-1].square().sum() + slopes[0].square().sum(), inputs)
+        at_constants = ops.sample_grids(inputs[:2], queries.detach(), OFFSETS.to(device)).square().sum()
+        slopes += torch.autograd.grad(at_constants, inputs[:2], create_graph=True)
+        seconds += torch.autograd.grad(slopes[-1].square().sum() + slopes[-2].sum(), inputs[:2])
         return features.detach(), *(slope.detach() for slope in slopes), *seconds
 
     def sampled_linear() -> tuple[Tensor, ...]:
