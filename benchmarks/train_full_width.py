@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.harness import print_rows, save
+from benchmarks.harness import environment, print_rows, save
 from pyimplicit.data import DebianMeshes, prepare_shapes
 from pyimplicit.training import recipe, train
 
@@ -57,6 +57,8 @@ def train_one(label: str, arguments: argparse.Namespace) -> dict[str, Any]:
         "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         "device": config.device,
         "threads": config.threads,
+        # rows of one file may come from several machines
+        "processor": environment(torch.device(config.device))["processor"],
     }
 
 
