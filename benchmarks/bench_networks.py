@@ -117,6 +117,8 @@ def main(arguments: list[str] | None = None) -> None:
     sides = {"ours": [sys.executable, "-m", "benchmarks.bench_networks", "--measure"]}
     if options.against:
         sides["theirs"] = shlex.split(options.against)
+    path = options.out / f"networks_{options.device}.json"
+    earlier: list[dict[str, Any]] = json.loads(path.read_text())["rows"] if options.keep and path.exists() else []
     rows: list[dict[str, Any]] = []
     for label in options.networks:
         for queries in options.queries:
@@ -134,12 +136,10 @@ def main(arguments: list[str] | None = None) -> None:
                 row["memory"] = best["ours"]["peak_bytes"] / best["theirs"]["peak_bytes"]
             rows.append(row)
             print_rows(f"One training step, {options.threads} threads, {options.device}", [row])
-    path = options.out / f"networks_{options.device}.json"
-    if options.keep and path.exists():
-        measured = {(row["network"], row["queries"]) for row in rows}
-        earlier = json.loads(path.read_text())["rows"]
-        rows = [row for row in earlier if (row["network"], row["queries"]) not in measured] + rows
-    print(save("networks", rows, torch.device(options.device), options.out))
+            measured = {(row["network"], row["queries"]) for row in rows}
+            kept = [row for row in earlier if (row["network"], row["queries"]) not in measured]
+            save("networks", kept + rows, torch.device(options.device), options.out)
+    print(path)
 
 
 if __name__ == "__main__":
