@@ -110,6 +110,8 @@ def projection(shapes: int, marks: list[Mark], size: float) -> list[dict[str, An
     """One row for each number of cores, by processor time: each core works, one process keeps the books of all."""
     begin, end = marks[0], marks[-1]
     done = end.done - begin.done
+    if done == 0:
+        return []
     worker, parent = (end.workers - begin.workers) / done, (end.parent - begin.parent) / done
     rows = []
     for cores in (1, *CLUSTER_CORES):

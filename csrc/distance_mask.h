@@ -133,7 +133,7 @@ struct LookUpMaskCells {
   PIM_HOST_DEVICE void operator()(int64_t i) const { state[i] = cells.of(points + 3 * i); }
 };
 
-// The mask of all nodes of a grid. On the CPU the body is run only where the twin of distance_mask_fill.h cannot be.
+// The mask of all nodes of a grid. On the CPU the body is run only where the twin of distance_mask_cpu.cpp cannot be.
 struct DistanceMaskGrid {
   const double* axes[3];  // coordinates of the nodes along x, y, z, in ascending order
   int64_t nodes[3];       // how many

@@ -90,7 +90,7 @@ __global__ void farthest_points_by_blocks(FarthestPoints<T> f) {
 
 #else
 
-// farthest_simd.h, for the processor at hand.
+// points_simd.h, for the processor at hand.
 void farthest_points_simd(const FarthestPoints<float>& kernel, int64_t batch, Executor executor);
 
 #endif

@@ -13,10 +13,13 @@ namespace pyimplicit {
 // with; it no longer moves them by itself then.
 inline bool keep_heap(bool keep) {
 #if defined(__GLIBC__)
-  constexpr int kNoMappings = 0, kMostMappings = 65536, kNeverTrim = -1, kTrimThreshold = 128 * 1024;
+  constexpr int kNoMappings = 0, kMostMappings = 65536, kNeverTrim = -1, kThreshold = 128 * 1024;
   const bool told = mallopt(M_MMAP_MAX, keep ? kNoMappings : kMostMappings) != 0 &&
-                    mallopt(M_TRIM_THRESHOLD, keep ? kNeverTrim : kTrimThreshold) != 0;
-  if (!keep) malloc_trim(0);
+                    mallopt(M_TRIM_THRESHOLD, keep ? kNeverTrim : kThreshold) != 0;
+  if (!keep) {
+    mallopt(M_MMAP_THRESHOLD, kThreshold);
+    malloc_trim(0);
+  }
   return told;
 #else
   (void)keep;

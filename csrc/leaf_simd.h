@@ -32,11 +32,13 @@ __attribute__((always_inline)) inline F8 leaf_distances(const Bvh& bvh, int32_t 
   return z * z + select8(inside, zero, edges);
 }
 
-// On which side of a leaf's nearest triangle p lies, -1 behind it, where float32 surely knows: there is no other triangle
-// of the leaf within the squared distance `cutoff`, and p's foot lies in it, all by more than `rounding`. Else 0.
+// On which side of a leaf's nearest triangle p lies, -1 behind it, where float32 knows: there is no other triangle of the
+// leaf within the squared distance `cutoff`, and p's foot lies in it, all by more than `rounding`. Else 0. A triangle of
+// another leaf may be as near; faces with one so close to them are marked as unsure (pseudonormal_build.h).
 inline int side_of_nearest(const Bvh& bvh, int32_t leaf, Vec3f p, float cutoff, float rounding, int32_t& slot) {
   Heights heights;
-  const unsigned close = bits_of(leaf_distances(bvh, leaf, p, &heights) < splat(cutoff));
+  const unsigned held = (1u << (bvh.leaf_first[leaf + 1] - bvh.leaf_first[leaf])) - 1;  // the rest repeats the first one
+  const unsigned close = bits_of(leaf_distances(bvh, leaf, p, &heights) < splat(cutoff)) & held;
   if (close == 0 || (close & (close - 1)) != 0) return 0;
   const F8 z = heights.height, away = max8(z, -z);
   if ((bits_of((heights.room > splat(rounding)) & (away > splat(rounding))) & close) == 0) return 0;

@@ -54,7 +54,7 @@ struct NearestNeighbours {
 };
 
 #if !defined(__CUDACC__)
-// neighbours_simd.h, for the processor at hand.
+// points_simd.h, for the processor at hand.
 void nearest_neighbours_simd(const NearestNeighbours<float>& kernel, int64_t batch, Executor executor);
 #endif
 

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from pyimplicit.checks import check_finite, check_tensor
+from pyimplicit.data.mapped import DTYPES
 from pyimplicit.errors import DataError
 from pyimplicit.geometry.mesh import Mesh
 
@@ -209,8 +210,15 @@ def as_arrays(tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
     `safetensors.torch` writes the same bytes, but makes a ctypes type for every number of bytes, which ctypes keeps for
     ever: 5 KB for each size of a mesh that was ever written. It also refuses tensors that share memory.
 
+    Raises:
+        TypeError: A dtype that is not read back.
+
     Example:
         >>> as_arrays({"a": torch.zeros(2, 3)})["a"].shape
         (2, 3)
     """
+    for name, tensor in tensors.items():
+        if tensor.dtype not in DTYPES.values():
+            expected = ", ".join(str(dtype).removeprefix("torch.") for dtype in DTYPES.values())
+            raise TypeError(f"{name}: expected one of {expected}, got {str(tensor.dtype).removeprefix('torch.')}")
     return {name: tensor.detach().cpu().contiguous().numpy() for name, tensor in tensors.items()}

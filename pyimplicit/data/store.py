@@ -87,14 +87,18 @@ def pending_path(folder: Path, index: int) -> Path:
 
 
 def read_pending(path: Path) -> tuple[Entry, dict[str, Tensor]] | None:
-    """Return what a file of one shape holds, or None if it is damaged."""
+    """Return what a file of one shape holds, or None if there is none or it is damaged.
+
+    Raises:
+        OSError: It cannot be read now, which does not mean that it is damaged.
+    """
     try:
         file = MappedTensors(path)
         entry = Entry(**json.loads(file.metadata[HEADER]))
         tensors = {name: file.tensor(name) for name in file.names()}
         if entry.skipped or entry.content == hash_tensors(tensors):
             return entry, tensors
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError):
+    except (FileNotFoundError, SafetensorError, ValueError, KeyError, TypeError):
         pass
     return None
 

@@ -102,7 +102,7 @@ class KeptHeap:
     next step of a training run, whose steps allocate the same sizes over and over. In here it keeps them; at the end
     they go back. It concerns the whole process, all threads and libraries of it. The peak may rise, as free pieces lie
     between those in use. Contexts may lie in one another. Afterwards the allocator has the limits that a process starts
-    with, and no longer adapts them.
+    with, and no longer adapts them. A process that is forked inside keeps its memory for good.
 
     Entering it returns whether the allocator could be told: only that of glibc can. Elsewhere nothing changes.
 

@@ -6,7 +6,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -208,8 +208,9 @@ def _scoped(config: TrainConfig, device: torch.device) -> Iterator[None]:
     """
     threads = torch.get_num_threads()
     devices = [device.index or 0] if device.type == "cuda" else []
+    heap = ops.KeptHeap() if device.type == "cpu" else nullcontext()
     try:
-        with torch.random.fork_rng(devices=devices), ops.KeptBuffers(), ops.KeptHeap():
+        with torch.random.fork_rng(devices=devices), ops.KeptBuffers(), heap:
             torch.set_num_threads(config.threads or threads)
             yield
     finally:

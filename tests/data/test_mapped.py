@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import pickle
+import struct
 import sys
 from pathlib import Path
 
@@ -47,13 +49,42 @@ def test_files_that_are_refused(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         MappedTensors(path)
     safetensors.torch.save_file({"a": torch.zeros(3, dtype=torch.bfloat16)}, path)
-    with pytest.raises(ValueError, match="holds numbers of type BF16, expected one of F64"):
+    with pytest.raises(ValueError, match="a: holds numbers of type BF16, expected one of F64"):
         MappedTensors(path)
     whole = safetensors.torch.save({"a": torch.zeros(3)})
     for content in (b"", whole[:-1], whole + b"0", whole[:20]):
         path.write_bytes(content)
         with pytest.raises(SafetensorError):
             MappedTensors(path)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        ["F32", [2], [0, 8]],  # safetensors takes a list for a struct
+        {"dtype": "F32", "shape": [0, (1 << 63) - 1, 4], "data_offsets": [0, 0]},
+        {"dtype": "F32", "shape": [(1 << 64) - 1, 0], "data_offsets": [0, 0]},
+    ],
+)
+def test_headers_that_safetensors_takes(tmp_path: Path, spec: object) -> None:
+    path = tmp_path / "a.safetensors"
+    header = json.dumps({"a": spec}).encode()
+    path.write_bytes(struct.pack("<Q", len(header)) + header + bytes(8 if isinstance(spec, list) else 0))
+    with pytest.raises(ValueError, match="a: expected"):
+        MappedTensors(path)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="no list of open files on this system")
+def test_no_file_stays_open(tmp_path: Path) -> None:
+    """A shard's tensors may be held by the thousand, and a process may have a thousand open files or so."""
+    held = []
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for k in range(20):
+        path = tmp_path / f"{k}.safetensors"
+        safetensors.torch.save_file({"a": torch.full((3,), float(k))}, path)
+        held.append(MappedTensors(path).tensor("a"))
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert [float(tensor[0]) for tensor in held] == list(range(20))
 
 
 def test_reading_leaves_nothing_behind(tmp_path: Path) -> None:

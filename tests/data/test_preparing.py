@@ -259,6 +259,32 @@ def test_all_files_of_a_set_may_be_read_by_the_same_people(tmp_path: Path, mask:
     assert {(tmp_path / name).stat().st_mode & 0o777 for name in files(tmp_path)} == {0o666 & ~mask}
 
 
+def test_a_shard_of_more_shapes_than_a_process_may_open_files(tmp_path: Path) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    config = replace(SMALL, shard_size=100)
+    taken = len(list(Path("/proc/self/fd").iterdir()))
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (taken + 40, limits[1]))
+        prepare_set(ProceduralCars(100, resolution=16), tmp_path, config, engine=HERE)
+        assert len(StoredSet(tmp_path)) == 100
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def test_a_shape_that_cannot_be_read_now_is_not_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one that is damaged would be."""
+
+    def refuse(path: Path) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr("pyimplicit.data.store.MappedTensors", refuse)
+    with pytest.raises(OSError, match="Too many open files"):
+        prepare_set(ProceduralCars(4, resolution=16), tmp_path, SMALL, engine=HERE)
+    monkeypatch.undo()
+    assert list((tmp_path / "pending").glob("*.safetensors"))
+    prepare_set(ProceduralCars(4, resolution=16), tmp_path, SMALL, engine=HERE)
+
+
 def test_nothing_stays_behind_of_the_sizes_of_meshes(tmp_path: Path) -> None:
     """What is kept by ctypes for every size that is written once would be 270 MiB in 50,000 shapes."""
     prepare_set(ProceduralCars(4, resolution=16), tmp_path / "first", SMALL, engine=HERE)

@@ -167,7 +167,7 @@ def test_opcheck(device, name):
         calls(device)[name]()
     assert recorded.calls
     for operator, arguments in recorded.calls:
-        # The derivatives of these are refused, not traced: see test_interpolation.py and test_scatter.py.
+        # The derivatives of these are refused, or are not traced: see test_interpolation.py and test_scatter.py.
         if operator.name().endswith(("_double_backward", "mean_backward", "max_backward", "local_backward")):
             arguments = tree_map_only(Tensor, Tensor.detach, arguments)
         torch.library.opcheck(operator, arguments)
