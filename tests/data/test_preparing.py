@@ -278,7 +278,7 @@ def test_a_shape_that_cannot_be_read_now_is_not_deleted(tmp_path: Path, monkeypa
         raise OSError(errno.EMFILE, "Too many open files")
 
     monkeypatch.setattr("pyimplicit.data.store.MappedTensors", refuse)
-    with pytest.raises(OSError, match="Too many open files"):
+    with pytest.raises(DataError, match="Too many open files"):
         prepare_set(ProceduralCars(4, resolution=16), tmp_path, SMALL, engine=HERE)
     monkeypatch.undo()
     assert list((tmp_path / "pending").glob("*.safetensors"))
