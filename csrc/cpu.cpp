@@ -136,7 +136,7 @@ PYBIND11_MODULE(_cpu, m, pybind11::mod_gil_not_used()) {
   define(m, "build_pseudonormals", &build_pseudonormals,
          {"corners", "vertex", "ring", "count", "vertices", "packed", "sums", "crossed", "close", "executor"});
   define(m, "group_cells", &group_cells, {"cells", "rows", "points", "cell_count", "order", "start", "executor"});
-  m.def("keep_heap", &keep_heap, py::kw_only(), py::arg("keep"), py::call_guard<py::gil_scoped_release>());
+  m.def("keep_heap", &keep_heap, py::kw_only(), py::arg("largest"), py::call_guard<py::gil_scoped_release>());
   // Alive only while a hierarchy is built: Python asks the sizes, allocates, and has the arrays filled.
   py::class_<build::BvhBuilder>(m, "BvhBuilder")
       .def(py::init([](Array<const float> triangles, int64_t count, Executor executor) {

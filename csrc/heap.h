@@ -1,6 +1,7 @@
-// Whether the C library's allocator keeps the memory that is given back to it, or hands large pieces to the system.
+// Whether the C library's allocator keeps the memory that is given back to it, or hands it to the system.
 #pragma once
 
+#include <cstdint>
 #include <cstdlib>
 
 #if defined(__GLIBC__)
@@ -9,20 +10,22 @@
 
 namespace pyimplicit {
 
-// Returns false where the C library is none that can be told. The limits that are set at the end are those it starts
-// with; it no longer moves them by itself then.
-inline bool keep_heap(bool keep) {
+constexpr int64_t kKeepAll = -1;
+
+// Keeps pieces of up to `largest` bytes; 0 is what a process starts with, but that the limits no longer adapt. Returns
+// false where the C library is none that can be told.
+inline bool keep_heap(int64_t largest) {
 #if defined(__GLIBC__)
-  constexpr int kNoMappings = 0, kMostMappings = 65536, kNeverTrim = -1, kThreshold = 128 * 1024;
-  const bool told = mallopt(M_MMAP_MAX, keep ? kNoMappings : kMostMappings) != 0 &&
-                    mallopt(M_TRIM_THRESHOLD, keep ? kNeverTrim : kThreshold) != 0;
-  if (!keep) {
-    mallopt(M_MMAP_THRESHOLD, kThreshold);
-    malloc_trim(0);
-  }
+  constexpr int kMostMappings = 65536, kNeverTrim = -1, kThreshold = 128 * 1024;
+  const bool keep = largest != 0;
+  // Larger pieces are mappings of their own, which go back to the system as a whole.
+  bool told = mallopt(M_MMAP_MAX, largest == kKeepAll ? 0 : kMostMappings) != 0;
+  if (largest != kKeepAll) told = mallopt(M_MMAP_THRESHOLD, keep ? int(largest) : kThreshold) != 0 && told;
+  told = mallopt(M_TRIM_THRESHOLD, keep ? kNeverTrim : kThreshold) != 0 && told;
+  if (!keep) malloc_trim(0);
   return told;
 #else
-  (void)keep;
+  (void)largest;
   return false;
 #endif
 }

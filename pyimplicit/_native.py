@@ -117,9 +117,9 @@ def fill_zeros(values: Tensor) -> None:
     )
 
 
-def keep_heap(keep: bool) -> bool:
-    """Tell the C library's allocator to keep memory that is freed, or no longer; False if it cannot be told."""
-    told: bool = _cpu.keep_heap(keep=keep)
+def keep_heap(largest: int) -> bool:
+    """Have the C library's allocator keep freed pieces of so many bytes, -1 for all; False if it cannot be told."""
+    told: bool = _cpu.keep_heap(largest=largest)
     return told
 
 

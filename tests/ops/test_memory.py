@@ -19,21 +19,24 @@ COUNT_PAGES = """
 import resource, torch
 from pyimplicit import ops
 
-def pages(times=4):
+def pages(times=4, size=1 << 24):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(times):
-        torch.ones(1 << 24)
+        torch.ones(size)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 pages()
 counts = [pages()]
-with ops.KeptHeap() as kept:
+with ops.KeptHeap(None) as kept:
     assert kept
     with ops.KeptHeap():
         pages(40)  # until free pieces of the size are there
         counts.append(pages())
     counts.append(pages())
 counts.append(pages())
+with ops.KeptHeap():
+    pages(40, 1 << 22)
+    counts += [pages(), pages(size=1 << 22)]
 print(*counts)
 """
 
@@ -45,12 +48,18 @@ def test_heap_is_kept_within_and_given_back_after():
         [sys.executable, "-c", COUNT_PAGES], capture_output=True, text=True, timeout=120, env=environment
     )
     assert done.returncode == 0, done.stderr
-    before, within, still_within, after = map(int, done.stdout.split())
+    before, within, still_within, after, large, small = map(int, done.stdout.split())
     of_one = (1 << 26) // 2**21  # if the system has huge pages for it
-    assert before > 3 * of_one
-    assert within < of_one
-    assert still_within < of_one
-    assert after > 3 * of_one
+    assert min(before, after, large) > 3 * of_one
+    assert max(within, still_within) < of_one
+    assert small < of_one // 4
+
+
+def test_pieces_that_no_allocator_is_told_to_keep():
+    with pytest.raises(ValueError, match="largest: expected at most 33554432, or None, got 33554433"):
+        ops.KeptHeap((1 << 25) + 1)
+    with pytest.raises(ValueError, match="largest: expected at least 1, got 0"):
+        ops.KeptHeap(0)
 
 
 def test_kept_memory_is_used_again_but_never_under_a_tensor():
