@@ -13,8 +13,8 @@ import torch
 from pyimplicit import ops
 from tests.helpers import rand, randn
 
-# Counts the pages that a process gets for a large tensor: before, within two contexts of which the inner one ends
-# first, and after.
+# Counts the pages that a process gets for tensors: before; small and large ones where only small ones are kept; large
+# ones within two contexts of which the inner one ends first; and after.
 COUNT_PAGES = """
 import resource, torch
 from pyimplicit import ops
@@ -27,16 +27,16 @@ def pages(times=4, size=1 << 24):
 
 pages()
 counts = [pages()]
+with ops.KeptHeap():
+    pages(40, 1 << 22)  # until free pieces of the size are there
+    counts += [pages(size=1 << 22), pages()]
 with ops.KeptHeap(None) as kept:
     assert kept
     with ops.KeptHeap():
-        pages(40)  # until free pieces of the size are there
+        pages(40)
         counts.append(pages())
     counts.append(pages())
 counts.append(pages())
-with ops.KeptHeap():
-    pages(40, 1 << 22)
-    counts += [pages(), pages(size=1 << 22)]
 print(*counts)
 """
 
@@ -48,7 +48,7 @@ def test_heap_is_kept_within_and_given_back_after():
         [sys.executable, "-c", COUNT_PAGES], capture_output=True, text=True, timeout=120, env=environment
     )
     assert done.returncode == 0, done.stderr
-    before, within, still_within, after, large, small = map(int, done.stdout.split())
+    before, small, large, within, still_within, after = map(int, done.stdout.split())
     of_one = (1 << 26) // 2**21  # if the system has huge pages for it
     assert min(before, after, large) > 3 * of_one
     assert max(within, still_within) < of_one
