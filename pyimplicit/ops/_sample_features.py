@@ -58,29 +58,13 @@ def _sample_autograd(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
     )
 
 
-def _scatter_kernel(
-    gradient: Tensor,
-    points: Tensor,
-    offsets: Tensor | None,
-    sizes: Sequence[int],
-    strides: Sequence[int],
-    axes: Sequence[int],
-    *options: Any,
-) -> list[Tensor]:
-    like = unflatten_layouts(sizes, strides, axes, gradient.dtype)
-    return scatter(gradient, like, points, None, offsets, Options(*options))
+def _scatter_kernel(gradient: Tensor, points: Tensor, offsets: Tensor | None, *rest: Any) -> list[Tensor]:
+    like = unflatten_layouts(*rest[:3], gradient.dtype)
+    return scatter(gradient, like, points, None, offsets, Options(*rest[3:]))
 
 
-def _scatter_fake(
-    gradient: Tensor,
-    points: Tensor,
-    offsets: Tensor | None,
-    sizes: Sequence[int],
-    strides: Sequence[int],
-    axes: Sequence[int],
-    *options: Any,
-) -> list[Tensor]:
-    layouts = unflatten_layouts(sizes, strides, axes, gradient.dtype)
+def _scatter_fake(gradient: Tensor, points: Tensor, offsets: Tensor | None, *rest: Any) -> list[Tensor]:
+    layouts = unflatten_layouts(*rest[:3], gradient.dtype)
     return [torch.empty_like(some, device=gradient.device) for some in layouts]
 
 
