@@ -59,12 +59,13 @@ def _sample_autograd(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
 
 
 def _scatter_kernel(gradient: Tensor, points: Tensor, offsets: Tensor | None, *rest: Any) -> list[Tensor]:
-    like = unflatten_layouts(*rest[:3], gradient.dtype)
-    return scatter(gradient, like, points, None, offsets, Options(*rest[3:]))
+    sizes, strides, axes, *options = rest
+    like = unflatten_layouts(sizes, strides, axes, gradient.dtype)
+    return scatter(gradient, like, points, None, offsets, Options(*options))
 
 
 def _scatter_fake(gradient: Tensor, points: Tensor, offsets: Tensor | None, *rest: Any) -> list[Tensor]:
-    layouts = unflatten_layouts(*rest[:3], gradient.dtype)
+    layouts = unflatten_layouts(rest[0], rest[1], rest[2], gradient.dtype)
     return [torch.empty_like(some, device=gradient.device) for some in layouts]
 
 
