@@ -34,7 +34,7 @@ __attribute__((always_inline)) inline F8 leaf_distances(const Bvh& bvh, int32_t 
 
 // On which side of a leaf's nearest triangle p lies, -1 behind it, where float32 knows: there is no other triangle of the
 // leaf within the squared distance `cutoff`, and p's foot lies in it, all by more than `rounding`. Else 0. A triangle of
-// another leaf may be as near; faces with one so close to them are marked as unsure (pseudonormal_build.h).
+// another leaf may be as near; faces with one so close to them are marked as unsure (geometry/signs.py).
 inline int side_of_nearest(const Bvh& bvh, int32_t leaf, Vec3f p, float cutoff, float rounding, int32_t& slot) {
   Heights heights;
   const unsigned held = (1u << (bvh.leaf_first[leaf + 1] - bvh.leaf_first[leaf])) - 1;  // the rest repeats the first one

@@ -110,8 +110,7 @@ class KeptHeap:
 
     Args:
         largest: Bytes of the largest pieces that are kept, up to 32 MiB; None keeps all of them. Large ones save most
-            time and leave gaps between those in use: with all of them a step of AIR-Net takes a third less time and a
-            third more memory.
+            time and leave gaps between those in use (`benchmarks.bench_networks --all-kept` says how much of either).
 
     Raises:
         TypeError: Not a whole number.
