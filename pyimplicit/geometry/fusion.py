@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pyimplicit.geometry.mesh import Mesh
 from pyimplicit.geometry.surface import Surface
 from pyimplicit.geometry.visibility import sphere_directions
 from pyimplicit.ops import DepthViews, count_views, draw_depth
@@ -21,8 +22,15 @@ PIXEL = 0.75
 """Cells. Length of a pixel of the depth maps."""
 
 OFFSET = 0.5
-"""Cells. The surface lies this far outside the faces, so that a sheet without thickness becomes one cell thick and no
-node of the grid misses it."""
+"""Cells. The surface is extracted this far outside the faces, so that a sheet without thickness becomes one cell thick
+and no node of the grid misses it."""
+
+DISTANCE = 0.25
+"""Cells. Its vertices are then drawn in to this distance. A sheet becomes half a cell thick, and is still one body."""
+
+NEAR, FAR = 0.75, 1.5
+"""Cells. Vertices up to `NEAR` from the faces are drawn in to `DISTANCE`. Those as far as `FAR`, which close a pocket
+that no view sees, stay where they are, and those between move by less and less."""
 
 ENOUGH = 2
 """A node is outside if this many views see past it. A single one may look through a crack of rounding."""
@@ -94,6 +102,35 @@ def visible_hull_field(
     points = torch.stack([axes[k][torch.from_numpy(at[k])] for k in range(3)], dim=1)
     field[at] = hull.field(points).clamp(-CLIP * spacing, CLIP * spacing).numpy()
     return field, (float(origin[0]), float(origin[1]), float(origin[2]))
+
+
+def draw_in(mesh: Mesh, hull: VisibleHull) -> Mesh:
+    """Move the vertices of a hull's extracted surface to `DISTANCE` of the faces, each towards its nearest point.
+
+    Ways to nearest points do not cross, so the mesh does not fold; where a face would turn over all the same, since its
+    corners have their nearest points on different walls, its vertices stay.
+    """
+    start = mesh.vertices
+    nearest = hull.surface.closest_point(start)
+    cells = nearest.distance / hull.spacing
+    way = (cells - DISTANCE).clamp(min=0)
+    way = torch.where(cells > NEAR, (NEAR - DISTANCE) * (FAR - cells).clamp(min=0) / (FAR - NEAR), way) * hull.spacing
+    arm = torch.nn.functional.normalize(nearest.point - start, dim=1)
+    normals = _face_normals(start, mesh.faces)
+    while True:
+        moved = start + way[:, None] * arm
+        turned = (_face_normals(moved, mesh.faces) * normals).sum(dim=1) <= 0
+        turned &= (way[mesh.faces] > 0).any(dim=1)
+        if not bool(turned.any()):
+            return Mesh(moved, mesh.faces)
+        way[mesh.faces[turned]] = 0
+
+
+def _face_normals(vertices: Tensor, faces: Tensor) -> Tensor:
+    """Normals [F, 3] float64, twice the faces' areas long."""
+    a, b, c = vertices.double()[faces].unbind(dim=1)
+    normals: Tensor = torch.linalg.cross(b - a, c - a)
+    return normals
 
 
 def _rotations(count: int) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pyimplicit.checks import check_choice, check_count
 from pyimplicit.errors import MeshError
-from pyimplicit.geometry.fusion import VisibleHull, visible_hull_field
+from pyimplicit.geometry.fusion import VisibleHull, draw_in, visible_hull_field
 from pyimplicit.geometry.marching import marching_cubes
 from pyimplicit.geometry.mesh import (
     LONGEST_SIDE,
@@ -110,8 +110,9 @@ def make_watertight(
     "fusion" makes the visible hull, without anything inside: what depth maps from 100 directions around do not see
     past. As in the paper it keeps what is seen, whatever its orientation, closes cavities, and gives sheets a
     thickness. Unlike it, there is no renderer, views are orthographic, and the field near the surface is not an
-    average along rays but the exact distance to the mesh, so that the result lies half a cell outside what is seen
-    (`OFFSET` in fusion.py; the authors move depths by 1.5 cells).
+    average along rays but the exact distance to the mesh: the result is extracted half a cell outside what is seen,
+    where no sheet is missed, and its vertices drawn in to a quarter (`OFFSET` and `DISTANCE` in fusion.py; the authors
+    move depths by 1.5 cells).
 
     "winding" keeps thin parts and inner walls, and wants faces oriented alike. First, faces that cannot be seen from
     outside are dropped (seats, linings, engines: a lining behind a panel would cancel it), and faces seen mostly from
@@ -180,6 +181,7 @@ def make_watertight(
     surface = Surface(unit)
     spacing = LONGEST_SIDE / resolution
     shown = surface.sample_surface(REPORT_SAMPLES).points
+    hull = None
     if method == "fusion":
         hull = VisibleHull(surface, spacing)
         shown = shown[hull.shown(shown)]
@@ -190,6 +192,8 @@ def make_watertight(
         raise MeshError(f"nothing is enclosed at resolution {resolution}: {found.summary()}")
     rebuilt = marching_cubes(-field, origin, (spacing, spacing, spacing))
     rebuilt, kept, dropped = _largest_bodies(rebuilt)
+    if hull is not None:
+        rebuilt = draw_in(rebuilt, hull)
     rebuilt, simplified = _fewer_faces(rebuilt, faces)
     low, high = welded.bounds.double()
     scale = float((high - low).max()) / LONGEST_SIDE

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from pyimplicit.geometry.fusion import OFFSET
-from pyimplicit.geometry.mesh import Mesh, flip_faces, inspect_mesh, take_faces
+from pyimplicit.geometry.fusion import DISTANCE, VisibleHull, draw_in, visible_hull_field
+from pyimplicit.geometry.marching import marching_cubes
+from pyimplicit.geometry.mesh import Mesh, flip_faces, inspect_mesh, normalize_mesh, take_faces
 from pyimplicit.geometry.surface import Surface
 from pyimplicit.geometry.watertight import make_watertight
 from tests.geometry.shapes import ball, cube, join
@@ -32,10 +33,10 @@ def test_a_faulty_ball_becomes_the_ball(fault):
     cell = side / RESOLUTION
     radius = result.vertices.norm(dim=1)
     assert radius.min() > side / 2 - 0.5 * cell
-    assert radius.max() < side / 2 + (OFFSET + 0.5) * cell
+    assert radius.max() < side / 2 + (DISTANCE + 0.05) * cell
     assert report.bodies_kept == 1
-    assert report.largest_output_to_input < (OFFSET + 0.5) * cell
-    thicker = (1 + 2 * (OFFSET + 0.3) * cell / side) ** 3
+    assert report.largest_output_to_input < (DISTANCE + 0.1) * cell
+    thicker = (1 + 2 * DISTANCE * cell / side) ** 3
     assert report.after.volume < np.pi / 6 * side**3 * thicker
 
 
@@ -53,10 +54,36 @@ def test_a_sheet_gets_a_thickness_and_no_holes(tilt):
     result, report = hull(Mesh(corners, np.array([[0, 1, 2], [0, 2, 3]])))
     assert report.bodies_kept == 1
     area = report.before.area
-    assert report.after.volume == pytest.approx(2 * OFFSET * CELL * area, rel=0.35)
+    assert report.after.volume == pytest.approx(2 * DISTANCE * CELL * area, rel=0.1)
     # A disc with handles would have another Euler characteristic.
     edges = len(result.faces) * 3 // 2
     assert len(result.vertices) - edges + len(result.faces) == 2
+
+
+@pytest.mark.parametrize(("at", "then"), [(0.1, 0.1), (0.5, 0.25), (0.75, 0.25), (1.125, 0.875), (1.5, 1.5), (3, 3)])
+def test_near_vertices_are_drawn_in_and_far_ones_stay(at, then):
+    """Far ones belong to faces that close a pocket; between both, vertices go less and less far. In cells."""
+    below = Surface(cube(-0.5, 0.5))
+    corners = np.array([[-0.1, 0.5 + at * CELL, 0], [0.1, 0.5 + at * CELL, 0], [0, 0.5 + at * CELL, -0.2]])
+    triangle = Mesh(corners, np.array([[0, 1, 2]]))
+    drawn = draw_in(triangle, VisibleHull(below, CELL))
+    assert torch.equal(drawn.faces, triangle.faces)
+    assert torch.equal(drawn.vertices[:, [0, 2]], triangle.vertices[:, [0, 2]])
+    torch.testing.assert_close((drawn.vertices[:, 1] - 0.5) / CELL, torch.full((3,), float(then)), rtol=0, atol=1e-5)
+
+
+def test_no_face_turns_over():
+    """Triangles in all directions: corners of one face have their nearest points on different walls."""
+    soup = np.random.default_rng(0).uniform(-0.5, 0.5, (60, 1, 3))
+    soup = (soup + np.random.default_rng(1).uniform(-0.2, 0.2, (60, 3, 3))).reshape(-1, 3)
+    mesh = normalize_mesh(Mesh(soup, np.arange(180).reshape(-1, 3)))
+    shell = VisibleHull(Surface(mesh), CELL)
+    field, origin = visible_hull_field(shell, mesh.bounds.double().numpy())
+    extracted = marching_cubes(-field, origin, (CELL, CELL, CELL))
+    drawn = draw_in(extracted, shell)
+    before, after = (Surface(part).face_normals(torch.arange(len(part.faces))) for part in (extracted, drawn))
+    assert float((before * after).sum(dim=1).min()) > 0
+    assert inspect_mesh(drawn).is_solid
 
 
 def test_a_closed_room_is_filled():
