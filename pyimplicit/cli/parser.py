@@ -196,6 +196,9 @@ def _reconstruct(commands: Any) -> None:
     reconstruct.add_argument(
         "--method", choices=("mise", "dense"), default="mise", help="coarse to fine, or all nodes of the grid"
     )
+    reconstruct.add_argument(
+        "--refine", type=int, default=0, metavar="STEPS", help="Newton steps that bring a mesh's vertices to the level"
+    )
     reconstruct.add_argument("--count", type=int, default=1_000_000, help="points of a cloud")
     reconstruct.add_argument(
         "--mask", type=float, metavar="DISTANCE", help="ask the network only this near the observed shape (paper: 0.1)"

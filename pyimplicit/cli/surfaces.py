@@ -23,7 +23,7 @@ from pyimplicit.training import CodeSearch, TrainResult, load_trained, reconstru
 SETTINGS_FILE = "reconstruct.json"
 
 # Settings that reconstructions depend on.
-_SETTINGS = ("form", "resolution", "method", "count", "mask", "normalize", "code_steps", "noise", "seed")
+_SETTINGS = ("form", "resolution", "method", "refine", "count", "mask", "normalize", "code_steps", "noise", "seed")
 
 
 def reconstruct(arguments: Namespace) -> int:
@@ -78,6 +78,7 @@ def _one(
             form=form,
             resolution=arguments.resolution,
             method=arguments.method,
+            refine=arguments.refine,
             count=arguments.count,
             mask_distance=arguments.mask,
             normalize=arguments.normalize,

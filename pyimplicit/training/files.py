@@ -68,6 +68,7 @@ def reconstruct_file(
     form: str = "auto",
     resolution: int = 128,
     method: str = "mise",
+    refine: int = 0,
     count: int = 1_000_000,
     mask_distance: float | None = None,
     normalize: bool = False,
@@ -88,6 +89,7 @@ def reconstruct_file(
             field that has a mesh is drawn evenly from the mesh.
         resolution: Cells per axis of the extraction grid (meshes).
         method: "mise" or "dense", as for `extract_mesh`.
+        refine: Newton steps that bring a mesh's vertices to the level, at least 0, as for `extract_mesh`.
         count: Points of the cloud.
         mask_distance: Ask the network only this near the observed shape, mesh units of the cube; None everywhere.
         normalize: Whether to fit a cloud's bounding box into the cube too. A cloud of a part of a shape then comes out
@@ -111,7 +113,7 @@ def reconstruct_file(
     path = Path(path)
     network, config, device = trained.network, trained.config, trained.network.device
     check_choice("form", form, FORMS)
-    count = check_count("count", count)
+    count, refine = check_count("count", count), check_count("refine", refine, minimum=0)
     if mask_distance is not None:
         check_positive("mask_distance", mask_distance)
     check_between("cloud_noise", cloud_noise, 0.0, math.inf)
@@ -157,7 +159,9 @@ def reconstruct_file(
     if form != "mesh" and trained.kind.name == "udf":
         points = extract_dense_cloud(field, count, seed=seed, mask=mask, progress=progress).cpu()
         return FileReconstruction((points.double() * scale + center).float(), note=note)
-    found, report = extract_mesh_with_report(field, resolution=resolution, method=method, mask=mask, progress=progress)
+    found, report = extract_mesh_with_report(
+        field, resolution=resolution, method=method, mask=mask, progress=progress, refine=refine
+    )
     surface = Mesh(found.vertices.double() * scale + center, found.faces)
     note = "; ".join(part for part in (note, report.note) if part)
     if form == "cloud":

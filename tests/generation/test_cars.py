@@ -8,7 +8,7 @@ import torch
 from pyimplicit.data import DebianMeshes, ProceduralCars
 from pyimplicit.errors import DataError
 from pyimplicit.fields import surface_field
-from pyimplicit.generation import extract_dense_cloud, extract_mesh, refine_vertices
+from pyimplicit.generation import extract_dense_cloud, extract_mesh
 from pyimplicit.geometry import Surface, inspect_mesh, make_watertight, normalize_mesh
 from pyimplicit.sampling import DistanceMask
 
@@ -31,8 +31,10 @@ def car(request: pytest.FixtureRequest) -> Surface:
 def test_meshes(car: Surface, way: str) -> None:
     field, volume = surface_field(car, "sdf"), inspect_mesh(car.mesh).volume
     mask = DistanceMask.from_cloud(car.sample_surface(3_000).points, 0.05) if way == "mask" else None
-    mesh = extract_mesh(field, CELLS, method="dense" if way == "dense" else "mise", mask=mask)
-    refined = refine_vertices(field, mesh, reach=0.5 / CELLS)
+    mesh, refined = (
+        extract_mesh(field, CELLS, method="dense" if way == "dense" else "mise", mask=mask, refine=steps)
+        for steps in (0, 3)
+    )
     # Near the car's edges the distance bends between two nodes, and so the vertex between them is off.
     assert float((car.unsigned_distance(mesh.vertices) <= CLOSE).double().mean()) > 0.95
     assert float(car.unsigned_distance(refined.vertices).max()) <= CLOSE

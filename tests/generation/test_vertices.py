@@ -10,8 +10,9 @@ import torch
 from pyimplicit import networks
 from pyimplicit.errors import ExtractionError
 from pyimplicit.fields import SDF, Field, Occ, network_field, surface_field
-from pyimplicit.generation import extract_mesh, field_normals, refine_vertices
+from pyimplicit.generation import extract_mesh, extract_mesh_with_report, field_normals, refine_vertices
 from pyimplicit.geometry import Mesh, Surface, inspect_mesh
+from pyimplicit.sampling import DistanceMask
 from tests.helpers import torus
 
 
@@ -32,6 +33,46 @@ def test_vertices_come_to_the_level(field):
     assert after < 2e-6
     assert after < before / 100
     assert torch.equal(refined.faces, mesh.faces)
+    assert inspect_mesh(refined).is_solid
+
+
+def box_distance(points):
+    """Exact signed distance to a box, which has edges where no grid line is."""
+    beyond = points.abs() - torch.tensor([0.31, 0.23, 0.37])
+    return beyond.clamp(min=0).norm(dim=1) + beyond.amax(dim=1).clamp(max=0)
+
+
+@pytest.mark.parametrize("options", [{"method": "dense"}, {"method": "mise"}, {"mask": 0.1}], ids=str)
+@pytest.mark.parametrize("shape", ["ball", "box", "torus"])
+def test_every_extractor_refines(shape, options):
+    distance = {
+        "ball": lambda points: points.norm(dim=1) - 0.4,
+        "box": box_distance,
+        "torus": lambda points: torch.stack((points[:, :2].norm(dim=1) - 0.3, points[:, 2]), dim=1).norm(dim=1) - 0.13,
+    }[shape]
+    volume = {"ball": 4 / 3 * math.pi * 0.4**3, "box": 8 * 0.31 * 0.23 * 0.37, "torus": 2 * math.pi**2 * 0.3 * 0.13**2}
+    field, cells = Field(distance, SDF()), 64
+    if "mask" in options:
+        options = {"mask": DistanceMask.from_cloud(extract_mesh(field, 96).vertices, options["mask"])}
+    plain = extract_mesh(field, cells, **options)
+    mesh, report = extract_mesh_with_report(field, cells, refine=3, **options)
+    assert torch.equal(mesh.faces, plain.faces)
+    assert report == extract_mesh_with_report(field, cells, **options)[1]
+    off, before = (distance(part.vertices).abs().max() * cells for part in (mesh, plain))
+    assert off < 1e-4
+    assert before > 1e-3
+    found = inspect_mesh(mesh)
+    assert found.is_solid
+    assert found.volume == pytest.approx(volume[shape], rel=0.01)
+
+
+def test_caps_stay_where_they_are():
+    field = Field(lambda points: points.norm(dim=1) - 0.6, SDF())
+    plain, refined = extract_mesh(field, 32), extract_mesh(field, 32, refine=3)
+    cap = (plain.vertices.abs() > 0.5).any(dim=1)
+    assert cap.any()
+    assert torch.equal(refined.vertices[cap], plain.vertices[cap])
+    assert (refined.vertices[~cap].norm(dim=1) - 0.6).abs().max() < 1e-5
     assert inspect_mesh(refined).is_solid
 
 
@@ -82,3 +123,5 @@ def test_refusals():
         refine_vertices(field, mesh, reach=0.0)
     with pytest.raises(TypeError, match="mesh: expected a Mesh"):
         refine_vertices(field, mesh.vertices, reach=0.1)
+    with pytest.raises(ValueError, match="refine: expected at least 0, got -1"):
+        extract_mesh(field, 8, refine=-1)

@@ -195,6 +195,17 @@ def test_a_folder_goes_on_where_it_stopped(command: Path, capsys: pytest.Capture
     assert "made with other settings, see out/reconstruct.json" in capsys.readouterr().err
 
 
+def test_refined_vertices_are_on_the_networks_level(command: Path) -> None:
+    assert main(["reconstruct", "occ", "points.npz", "--out", "ball.off", "--resolution", "16", "--refine", "3"]) == 0
+    plain, refined = (
+        reconstruct_file(trained(), "points.npz", resolution=16, refine=steps).surface for steps in (0, 3)
+    )
+    assert torch.equal(load_mesh("ball.off").faces, refined.faces)
+    for mesh in (refined, load_mesh("ball.off")):
+        assert (mesh.vertices.norm(dim=1) - RADIUS).abs().max() < 2e-6
+    assert (plain.vertices.norm(dim=1) - RADIUS).abs().max() > 1e-4
+
+
 def test_clouds_and_single_files(command: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["reconstruct", "udf", "in/ball.obj", "--out", "dense.xyz", "--count", "200"]) == 0
     assert "dense.xyz: 200 points" in capsys.readouterr().out
