@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from pyimplicit.geometry.marching import marching_cubes
-from tests.helpers import Mesh, box, join, moved, randn, sphere
+from tests.helpers import Mesh, box, join, moved, randn, sphere, tetrahedron, torus, unwelded
 
 
 def flipped(mesh: Mesh) -> Mesh:
@@ -145,3 +145,30 @@ def heap(bodies: int, seed: int = 0, times: int = 0) -> Mesh:
         parts.append(outwards((vertices @ turn, faces)))
         parts[-1] = moved(parts[-1], tuple(shift.tolist()))
     return join(*parts)
+
+
+def twisted(mesh: Mesh, turns: float = 1.5) -> Mesh:
+    """The mesh turned about the z axis, the more the higher."""
+    angle = 2 * math.pi * turns * mesh[0][:, 2]
+    x, y, z = mesh[0].unbind(1)
+    return torch.stack([x * angle.cos() - y * angle.sin(), x * angle.sin() + y * angle.cos(), z], 1), mesh[1]
+
+
+#: One body each.
+SIMPLE = {
+    "tetrahedron": tetrahedron(),
+    "box": box(),
+    "flat box": box((-0.5, -0.5, -1e-4), (0.5, 0.5, 1e-4)),
+    "sphere": sphere(),
+    "torus": torus(),
+    "twisted torus": twisted(torus()),
+    "unwelded torus": unwelded(torus()),
+}
+#: Bodies that meet, hold one another, or have faces without area.
+HARD = {
+    "overlapping bodies": join(sphere(0.3, 1), moved(torus(), (0.1, 0.0, 0.1)), box()),
+    "touching boxes": join(box((0, 0, 0), (0.3, 0.3, 0.3)), box((0.3, 0, 0), (0.5, 0.3, 0.3))),
+    "cavity": join(sphere(0.4), flipped(sphere(0.2, 1))),
+    "repeated body": join(sphere(0.3, 1), sphere(0.3, 1)),
+    "with faces without area": join(torus(), (torch.zeros(3, 3).double() + 0.32, torch.tensor([[0, 1, 2], [0, 0, 1]]))),
+}

@@ -13,6 +13,11 @@ from pyimplicit.ops import reference
 from tests import helpers
 from tests.helpers import diagonal
 
+
+def surface_of(mesh: helpers.Mesh, device: torch.device | str = "cpu") -> Surface:
+    return Surface(*mesh, device=device)
+
+
 SIGNED = {
     "signed": lambda surface, points: surface.signed_distance(points),
     "signed, pseudonormal": lambda surface, points: surface.signed_distance(points, "pseudonormal"),
