@@ -119,11 +119,8 @@ def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
             continue
         found.append(
             {"source": source, "method": method, "meshes": len(own), "closed": sum(row["closed"] for row in done)}
-            | {
-                f"median {key}": statistics.median(row[key] for row in done)
-                for key in ("s", "in-out", "out-in", "out-in 95%")
-            }
-            | {"largest s": max(row["s"] for row in done), "largest out-in": max(row["out-in most"] for row in done)}
+            | {f"median {key}": statistics.median(row[key] for row in done) for key in ("s", *WAYS)}
+            | {f"largest {key}": max(row[key] for row in done) for key in ("s", "in-out most", "out-in most")}
             | {"median volume": statistics.median(row["volume"] for row in done)}
         )
     return found
