@@ -111,6 +111,7 @@ class _Cluster:
     tasks: dict[Any, _Task] = field(default_factory=dict)  # by the reference of the result
     losses: dict[str, int] = field(default_factory=dict)
     begun: int = 0
+    heard: int = 0  # messages of the board
 
     def run(self) -> Iterator[Outcome]:
         board = self._board()
@@ -177,9 +178,12 @@ class _Cluster:
     def _hear(self, board: Any) -> None:
         """Take in what the jobs have reported since the last time."""
         try:
-            messages = self.ray.get(board.take.remote())
+            messages = self.ray.get(board.take.remote(self.heard))
+        except self.ray.exceptions.ActorUnavailableError:  # not reached this time: Ray says so where it is dead
+            return
         except self.ray.exceptions.RayError as error:
             raise EngineError(f"the cluster's head was lost: {one_line(error)}") from error
+        self.heard += len(messages)
         by_name = {task.job.name: task for task in self.tasks.values()}
         for name, fraction, text in messages:
             task = by_name.get(name)
@@ -232,13 +236,16 @@ class _Board:
 
     def __init__(self) -> None:
         self.messages: list[tuple[str, float | None, str]] = []
+        self.first = 0  # how many there were before these
 
     def post(self, name: str, fraction: float | None, text: str) -> None:
         self.messages.append((name, fraction, text))
 
-    def take(self) -> list[tuple[str, float | None, str]]:
-        messages, self.messages = self.messages, []
-        return messages
+    def take(self, heard: int) -> list[tuple[str, float | None, str]]:
+        """Return all but the first `heard` messages. An answer that was lost on its way is given again."""
+        self.messages = self.messages[heard - self.first :]
+        self.first = heard
+        return self.messages
 
 
 def _work(function: Function, job: Job, number: int, board: Any) -> Outcome:

@@ -4,12 +4,13 @@ import os
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from pyimplicit.engines import Job, RayEngine, run_jobs
 from pyimplicit.engines.jobs import Ledger, Silent, as_it_is
-from pyimplicit.engines.ray_cluster import _Cluster
+from pyimplicit.engines.ray_cluster import _Board, _Cluster, _Task
 from pyimplicit.errors import EngineError
 from tests.engines.jobs import Listener, act, environment
 
@@ -78,6 +79,37 @@ def test_what_jobs_report_to_lives_on_this_node_and_dies_with_no_other(cluster) 
         assert set(ray.get(where)) == {ray.get_runtime_context().get_node_id()}
     finally:
         ray.shutdown()
+
+
+def test_what_jobs_report_is_heard_once_though_an_answer_is_lost() -> None:
+    class Lossy:
+        """Ray whose second answer does not arrive; its actors are plain objects."""
+
+        exceptions = ray.exceptions
+        answers = 0
+
+        def get(self, answer: list) -> list:
+            self.answers += 1
+            if self.answers == 2:
+                raise ray.exceptions.ActorUnavailableError("on its way", None)
+            return answer
+
+    class Plain:
+        def __init__(self, board: _Board) -> None:
+            self.take = SimpleNamespace(remote=lambda heard: list(board.take(heard)))
+
+    listener = Listener()
+    engine = _Cluster(Lossy(), RayEngine(), act, Ledger(listener, 2, as_it_is), iter(()), None)
+    engine.tasks = {"reference": _Task(Job("one", None), 0)}
+    board, heard = _Board(), []
+    for step in range(4):
+        board.post("one", step / 4, f"step {step}")
+        engine._hear(Plain(board))
+        heard.append([event[-1] for event in listener.events if event[0] == "advanced"])
+    steps = [f"step {step}" for step in range(4)]
+    assert heard == [steps[:1], steps[:1], steps[:3], steps]
+    assert board.messages == [("one", 0.75, "step 3")]  # what was heard is not kept
+    assert engine.tasks["reference"].started is not None
 
 
 def test_a_job_that_fits_no_node_is_refused(cluster, tmp_path: Path) -> None:
