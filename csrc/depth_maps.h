@@ -12,12 +12,12 @@ struct DepthViews {
   int64_t size;            // pixels along each side
   float pixel;             // its length, mesh units
 
-  // Column and row with the fraction within, and depth in mesh units.
+  // Column and row with the fraction within, and depth in mesh units; the same bits for a corner of several faces.
   PIM_HOST_DEVICE Vec3f project(int64_t view, Vec3f p) const {
     const float* r = rotations + 9 * view;
     const float middle = 0.5f * float(size) - 0.5f;
-    return {(r[0] * p.x + r[1] * p.y + r[2] * p.z) / pixel + middle,
-            (r[3] * p.x + r[4] * p.y + r[5] * p.z) / pixel + middle, r[6] * p.x + r[7] * p.y + r[8] * p.z};
+    const float column = dot_rounded(load3(r, 0), p), row = dot_rounded(load3(r, 1), p);
+    return {column / pixel + middle, row / pixel + middle, dot_rounded(load3(r, 2), p)};
   }
 };
 
@@ -68,7 +68,7 @@ struct DrawDepth {
   PIM_HOST_DEVICE static double side(Vec3f from, Vec3f to, int64_t column, int64_t row) {
     const double fx = double(from.x) - double(column), fy = double(from.y) - double(row);
     const double tx = double(to.x) - double(column), ty = double(to.y) - double(row);
-    return fx * ty - fy * tx;
+    return product_difference(fx, ty, fy, tx);
   }
 };
 

@@ -4,7 +4,7 @@
 // Whatever is decided faster is decided by bounds that rounding cannot turn.
 #pragma once
 
-#include "rounded.h"
+#include "vec3.h"
 
 namespace pyimplicit {
 

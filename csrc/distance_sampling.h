@@ -80,7 +80,8 @@ struct SampleByDistance {
       if (!(entry.within < cell->alias.share)) cell = cells.cells + first + cell->alias.other;
       const double limit = weight.limit(uniform53(choice.w[2], choice.w[3]) * cell->bound);
       const auto within = [&](int axis) {
-        return float(double(cell->center[axis]) + (2 * open_uniform(place.w[axis]) - 1) * double(cell->half_side));
+        const double step = mul_rounded(2 * open_uniform(place.w[axis]) - 1, double(cell->half_side));
+        return float(add_rounded(double(cell->center[axis]), step));
       };
       const Vec3f point = {within(0), within(1), within(2)};
       const Vec3d arm = Vec3d(point) - Vec3d{cell->center[0], cell->center[1], cell->center[2]};

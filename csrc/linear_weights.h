@@ -118,7 +118,7 @@ struct DrawFromTree {
 
   PIM_HOST_DEVICE void operator()(int64_t i) const {
     const Words4 words = stream.words(first + i);
-    double target = uniform53(words.w[0], words.w[1]) * sums[levels.first[levels.count - 1]];
+    double target = mul_rounded(uniform53(words.w[0], words.w[1]), sums[levels.first[levels.count - 1]]);
     int64_t node = 0;
     for (int level = levels.count - 2; level >= 0; --level) {
       const int64_t begin = kChildren * node, left = levels.nodes[level] - begin;

@@ -8,7 +8,7 @@
 #include <cstring>
 
 #include "philox.h"
-#include "rounded.h"
+#include "vec3.h"
 
 namespace pyimplicit {
 

@@ -34,15 +34,16 @@ struct ShearedRay {
     double px[3], py[3], pz[3];
     for (int i = 0; i < 3; ++i) {
       const double c[3] = {corners[i].x - origin[0], corners[i].y - origin[1], corners[i].z - origin[2]};
-      px[i] = c[x] - shear_x * c[z];
-      py[i] = c[y] - shear_y * c[z];
+      // Rounded alike in every face that has this corner.
+      px[i] = add_rounded(c[x], -mul_rounded(shear_x, c[z]));
+      py[i] = add_rounded(c[y], -mul_rounded(shear_y, c[z]));
       pz[i] = shear_z * c[z];
     }
     bool left = false, right = false;
     double sum = 0;
     for (int i = 0; i < 3; ++i) {
       const int next = i == 2 ? 0 : i + 1, last = next == 2 ? 0 : next + 1;
-      weights[i] = px[last] * py[next] - py[last] * px[next];
+      weights[i] = product_difference(px[last], py[next], py[last], px[next]);
       left = left || weights[i] < 0;
       right = right || weights[i] > 0;
       sum += weights[i];

@@ -2,7 +2,7 @@
 // bit would differ from the CPU's.
 #pragma once
 
-#include "vec3.h"
+#include "host_device.h"
 
 namespace pyimplicit {
 
@@ -18,16 +18,11 @@ PIM_HOST_DEVICE inline float add_rounded(float a, float b) { return a + b; }
 PIM_HOST_DEVICE inline float mul_rounded(float a, float b) { return a * b; }
 #endif
 
-PIM_HOST_DEVICE inline Vec3d add_rounded(Vec3d a, Vec3d b) {
-  return {add_rounded(a.x, b.x), add_rounded(a.y, b.y), add_rounded(a.z, b.z)};
-}
-
-PIM_HOST_DEVICE inline double squared_length_rounded(Vec3d a) {
-  return add_rounded(add_rounded(mul_rounded(a.x, a.x), mul_rounded(a.y, a.y)), mul_rounded(a.z, a.z));
-}
-
-PIM_HOST_DEVICE inline Vec3d scale_rounded(double s, Vec3d a) {
-  return {mul_rounded(s, a.x), mul_rounded(s, a.y), mul_rounded(s, a.z)};
+// a b - c d: nothing but the sign changes where the products change places, and equal products leave exactly 0. Fused,
+// one of them would go in with more digits than the other.
+template <typename T>
+PIM_HOST_DEVICE inline T product_difference(T a, T b, T c, T d) {
+  return add_rounded(mul_rounded(a, b), -mul_rounded(c, d));
 }
 
 }  // namespace pyimplicit

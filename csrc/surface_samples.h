@@ -5,7 +5,7 @@
 
 #include "alias_table.h"
 #include "philox.h"
-#include "rounded.h"
+#include "vec3.h"
 
 namespace pyimplicit {
 

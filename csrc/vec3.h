@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "host_device.h"
+#include "rounded.h"
 
 namespace pyimplicit {
 
@@ -42,12 +43,28 @@ PIM_HOST_DEVICE inline T dot(Vec3<T> a, Vec3<T> b) {
 
 template <typename T>
 PIM_HOST_DEVICE inline Vec3<T> cross(Vec3<T> a, Vec3<T> b) {
-  return {a.y * b.z - a.z * b.y, a.z * b.x - a.x * b.z, a.x * b.y - a.y * b.x};
+  return {product_difference(a.y, b.z, a.z, b.y), product_difference(a.z, b.x, a.x, b.z),
+          product_difference(a.x, b.y, a.y, b.x)};
 }
 
 template <typename T>
 PIM_HOST_DEVICE inline T length(Vec3<T> a) {
   return std::sqrt(dot(a, a));
+}
+
+PIM_HOST_DEVICE inline Vec3d add_rounded(Vec3d a, Vec3d b) {
+  return {add_rounded(a.x, b.x), add_rounded(a.y, b.y), add_rounded(a.z, b.z)};
+}
+
+template <typename T>
+PIM_HOST_DEVICE inline T dot_rounded(Vec3<T> a, Vec3<T> b) {
+  return add_rounded(add_rounded(mul_rounded(a.x, b.x), mul_rounded(a.y, b.y)), mul_rounded(a.z, b.z));
+}
+
+PIM_HOST_DEVICE inline double squared_length_rounded(Vec3d a) { return dot_rounded(a, a); }
+
+PIM_HOST_DEVICE inline Vec3d scale_rounded(double s, Vec3d a) {
+  return {mul_rounded(s, a.x), mul_rounded(s, a.y), mul_rounded(s, a.z)};
 }
 
 // One instruction each; fmin and fmax, which must look for NaN, are calls.
