@@ -85,7 +85,11 @@ def call(kernel: str, device: torch.device, dtype: torch.dtype | None = None, **
     name = kernel if dtype is None else kernel + _SUFFIX[dtype]
     values = {key: _value(value) for key, value in arguments.items()}
     try:
-        getattr(module, name)(**values, executor=executor)
+        if module is _cpu:
+            getattr(module, name)(**values, executor=executor)
+        else:  # the module makes the device the thread's current one; torch makes the one before it so again
+            with torch.cuda.device(executor[0]):
+                getattr(module, name)(**values, executor=executor)
     except RuntimeError as error:
         raise NativeError(f"pyimplicit::{kernel} on {device}: {error}") from error
 
@@ -129,14 +133,14 @@ def build_bvh(triangles: Tensor) -> dict[str, Tensor]:
     builder = _cpu.BvhBuilder(triangles=triangles.data_ptr(), count=count, executor=(-1, torch.get_num_threads()))
     nodes, leaves = builder.nodes, builder.leaves
     arrays = {
-        "boxes": torch.empty(nodes, 8, 8),
-        "links": torch.empty(nodes, 8, dtype=torch.int32),
-        "moments": torch.empty(nodes, 13, 8),
-        "leaf_first": torch.empty(leaves + 1, dtype=torch.int32),
-        "frames": torch.empty(leaves, 14, 8),
+        "boxes": triangles.new_empty(nodes, 8, 8),
+        "links": triangles.new_empty(nodes, 8, dtype=torch.int32),
+        "moments": triangles.new_empty(nodes, 13, 8),
+        "leaf_first": triangles.new_empty(leaves + 1, dtype=torch.int32),
+        "frames": triangles.new_empty(leaves, 14, 8),
         "triangles": torch.empty_like(triangles),
     }
-    order = torch.empty(count, dtype=torch.int32)
+    order = triangles.new_empty(count, dtype=torch.int32)
     addresses = {name: array.data_ptr() for name, array in arrays.items()}
     addresses["sorted"] = addresses.pop("triangles")
     builder.write(**addresses, order=order.data_ptr())

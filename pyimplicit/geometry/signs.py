@@ -69,7 +69,7 @@ def find_signs(bvh: SurfaceBVH) -> SurfaceSigns:
     if find_overlap(bvh, vertex, normals.crossed, normals.close):
         sure = _outermost(bvh, edges.ring, normals.crossed) & (normals.close == 0)
     else:
-        sure = torch.zeros(len(vertex), dtype=torch.bool)
+        sure = torch.zeros(len(vertex), dtype=torch.bool, device=vertex.device)
     normals.packed[~sure] = _UNSURE
     return SurfaceSigns(True, True, sure, normals.packed)
 
@@ -80,7 +80,9 @@ def _outermost(bvh: SurfaceBVH, ring: Tensor, crossed: Tensor) -> Tensor:
     largest, faces = measure_bodies(bvh.triangles, region, regions)
     most = _MOST_REGIONS + len(region) // _FACES_OF_A_REGION
     chosen = faces.argsort(descending=True, stable=True)[:most]
-    alone = torch.zeros(regions + 1, dtype=torch.bool)  # the last one is for crossed faces, whose region is -1
+    alone = torch.zeros(
+        regions + 1, dtype=torch.bool, device=region.device
+    )  # the last one is for crossed faces, whose region is -1
     # Halfway between 1 inside and 0 outside.
     alone[chosen] = (winding_at_faces(bvh, largest[chosen]) - 0.5).abs() < 0.25
     return alone[region.long()]

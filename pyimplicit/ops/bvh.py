@@ -103,8 +103,8 @@ def build_bvh(
         raise ValueError(f"faces: expected between 1 and 2**30 faces, got {count}")
     if int(faces.min()) < 0 or int(faces.max()) >= vertices.shape[0]:
         raise ValueError(f"faces: expected indices in 0..{vertices.shape[0] - 1}, got {faces.min()}..{faces.max()}")
-    center, scale = torch.empty(3, dtype=torch.float64), torch.empty(1, dtype=torch.float64)
-    triangles = torch.empty(count, 9)
+    center, scale = (torch.empty(size, dtype=torch.float64, device=cpu) for size in (3, 1))
+    triangles = torch.empty(count, 9, dtype=torch.float32, device=cpu)
     _native.call(
         "gather_corners", cpu, vertices.dtype, vertices=vertices.detach(), faces=faces.int().contiguous(),
         count=count, center=center, scale=scale, corners=triangles,

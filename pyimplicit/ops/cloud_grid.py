@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -82,7 +83,7 @@ def build_cloud_grid(
 def _corners(cloud: Tensor) -> tuple[list[float], list[float]]:
     """Lowest and highest coordinates of all points."""
     if cloud.is_cpu:
-        box = torch.empty(6, dtype=torch.float64)
+        box = torch.empty(6, dtype=torch.float64, device=cloud.device)
         _native.call("cloud_box", cloud.device, cloud=cloud, count=cloud.numel() // 3, box=box)
         corners = box.tolist()
         if math.isnan(corners[0]):
@@ -103,11 +104,13 @@ def _sort(
         ordered = torch.empty_like(cloud)
         _native.call(
             "sort_cloud", cloud.device, clouds=cloud, items=items, each=cloud.numel() // 3 // items,
-            box=box_of(low, cell_size), size=torch.tensor(size), sorted=ordered, cell_start=start,
+            box=box_of(low, cell_size), size=sizes_of(size), sorted=ordered, cell_start=start,
         )  # fmt: skip
         return ordered, start
     exact = cloud.double().reshape(items, -1, 3)
     place = ((exact - torch.tensor(low, dtype=torch.float64, device=cloud.device)) / cell_size).floor().long()
+    # A GPU divides by multiplying with the inverse, which may carry the farthest point across the last cell's side.
+    place = place.minimum(torch.tensor(size, device=cloud.device) - 1)
     item = torch.arange(items, device=cloud.device).unsqueeze(1)
     index = ((item * size[0] + place[..., 0]) * size[1] + place[..., 1]) * size[2] + place[..., 2]
     order = index.reshape(-1).argsort(stable=True)
@@ -117,5 +120,10 @@ def _sort(
 
 
 def box_of(low: tuple[float, ...] | list[float], cell_size: float) -> Tensor:
-    """The box of a grid of cubes as the kernels take it: its lowest corner and the edge of a cell, [4]."""
-    return torch.tensor([*low, cell_size], dtype=torch.float64)
+    """The box of a grid of cubes as the kernels take it, on the CPU: its lowest corner and a cell's edge, [4]."""
+    return torch.tensor([*low, cell_size], dtype=torch.float64, device="cpu")
+
+
+def sizes_of(shape: Sequence[int]) -> Tensor:
+    """Numbers of cells as the kernels take them, on the CPU."""
+    return torch.tensor(list(shape), dtype=torch.int64, device="cpu")

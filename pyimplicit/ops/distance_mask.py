@@ -12,7 +12,7 @@ from torch import Tensor
 from pyimplicit import _native
 from pyimplicit.checks import check_finite, check_tensor
 from pyimplicit.ops._library import register
-from pyimplicit.ops.cloud_grid import CloudGrid, box_of
+from pyimplicit.ops.cloud_grid import CloudGrid, box_of, sizes_of
 
 # Cells of known state along the longest axis.
 STATE_CELLS = 64
@@ -40,7 +40,7 @@ class MaskCells:
         state = torch.empty(points.shape[0], dtype=torch.uint8, device=points.device)
         _native.call(
             "look_up_mask_cells", points.device, points.dtype, points=points, count=points.shape[0], state=self.state,
-            state_box=box_of(self.low, self.cell_size), state_size=torch.tensor(self.state.shape), found=state,
+            state_box=box_of(self.low, self.cell_size), state_size=sizes_of(self.state.shape), found=state,
         )  # fmt: skip
         return state
 
@@ -218,9 +218,9 @@ def _distance_mask_kernel(
     mask = points.new_empty(count, dtype=torch.bool)
     _native.call(
         "distance_mask", points.device, points.dtype, points=points, count=count, each=max(1, count // items),
-        cloud=cloud, cell_start=cell_start, box=box_of(box[:3], box[3]), size=torch.tensor(size), distance=distance,
-        state=state, state_box=torch.tensor(state_box, dtype=torch.float64),
-        state_size=None if state is None else torch.tensor(state.shape), mask=mask,
+        cloud=cloud, cell_start=cell_start, box=box_of(box[:3], box[3]), size=sizes_of(size), distance=distance,
+        state=state, state_box=torch.tensor(state_box, dtype=torch.float64, device="cpu"),
+        state_size=None if state is None else sizes_of(state.shape), mask=mask,
     )  # fmt: skip
     return mask
 
@@ -249,7 +249,7 @@ def _distance_mask_grid_kernel(
     mask = x.new_empty(items, x.shape[0], y.shape[0], z.shape[0], dtype=torch.bool)
     _native.call(
         "distance_mask_grid", x.device, x=x, y=y, z=z, x_nodes=x.shape[0], y_nodes=y.shape[0], z_nodes=z.shape[0],
-        items=items, cloud=cloud, cell_start=cell_start, box=box_of(box[:3], box[3]), size=torch.tensor(size),
+        items=items, cloud=cloud, cell_start=cell_start, box=box_of(box[:3], box[3]), size=sizes_of(size),
         distance=distance, plain=plain, mask=mask,
     )  # fmt: skip
     return mask

@@ -156,7 +156,7 @@ def build_weight_cells(bvh: SurfaceBVH, weight: DistanceWeight, half_side: float
         reach = "" if weight.reach is None else f" that comes within tau = {weight.reach}"
         raise ValueError(f"surface: expected one{reach} of the cube [-{half_side}, {half_side}]^3")
     packed = torch.from_numpy(cells.view(np.int32))
-    total = torch.empty(1, dtype=torch.float64)
+    total = torch.empty(1, dtype=torch.float64, device=packed.device)
     _native.call(
         "build_alias_table", packed.device, weights=shares, count=len(cells), entries=packed.data_ptr() + 24,
         stride=packed.stride(0) * 4, total=total,

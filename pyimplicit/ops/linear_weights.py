@@ -126,7 +126,7 @@ def _weighted_choice_kernel(
     if replacement:
         return _draw(weights, sums, None, stream, 0, count)
     if weights.device.type == "cpu":
-        chosen = torch.empty(count, dtype=torch.int64)
+        chosen = torch.empty(count, dtype=torch.int64, device=weights.device)
         _native.call(
             "choose_distinct", weights.device, weights.dtype, weights=weights, count=weights.shape[0], sums=sums,
             **vars(stream), wanted=count, chosen=chosen,

@@ -170,7 +170,7 @@ def _allocate(
     block, fresh = _take(bytes_)
     # The storage holds the block, and so keeps it from being taken again.
     flat = torch.frombuffer(block, dtype=dtype, count=count)
-    return torch.empty(0, dtype=dtype).set_(flat.untyped_storage(), 0, shape, strides), fresh
+    return torch.empty(0, dtype=dtype, device="cpu").set_(flat.untyped_storage(), 0, shape, strides), fresh
 
 
 def _take(bytes_: int) -> tuple[mmap.mmap, bool]:

@@ -36,8 +36,8 @@ def build_area_table(
         torch.Size([1, 2])
     """
     held = check_tensor("corners", corners, ("F", 9), (torch.float32,)).detach().cpu().contiguous()
-    entries = torch.empty(held.shape[0], 2, dtype=torch.int32)
-    total = torch.empty(1, dtype=torch.float64)
+    entries = held.new_empty(held.shape[0], 2, dtype=torch.int32)
+    total = held.new_empty(1, dtype=torch.float64)
     _native.call("build_area_table", held.device, corners=held, count=held.shape[0], entries=entries, total=total)
     if not 0 < total.item() < math.inf:
         raise ValueError("faces: expected a mesh of positive, finite area")

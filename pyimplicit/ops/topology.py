@@ -6,6 +6,7 @@ On the CPU. Results do not depend on the number of threads.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -17,6 +18,8 @@ MOST_FACES = (2**31 - 1) // 3
 """Half-edges, three of each face, are numbered in int32."""
 
 _CPU = torch.device("cpu")
+# Kernels write to these: the default device and type of torch must not matter.
+_empty, _zeros = (partial(make, device=_CPU) for make in (torch.empty, torch.zeros))
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,8 +79,8 @@ def weld_corners(
         ([0, 1, 0], [0, 1])
     """
     count = check_tensor("corners", corners, ("N", 3), (torch.float32,), _CPU).shape[0]
-    vertex, first = torch.empty(count, dtype=torch.int32), torch.empty(count, dtype=torch.int32)
-    vertices = torch.empty(1, dtype=torch.int64)
+    vertex, first = _empty(count, dtype=torch.int32), _empty(count, dtype=torch.int32)
+    vertices = _empty(1, dtype=torch.int64)
     _native.call(
         "weld_corners", _CPU, corners=corners.contiguous(), count=count, vertex=vertex, first=first, vertices=vertices
     )
@@ -110,8 +113,8 @@ def match_edges(
     vertices = check_count("vertices", vertices)
     if count and (int(faces.min()) < 0 or int(faces.max()) >= vertices):
         raise ValueError(f"faces: expected indices in 0..{vertices - 1}, got {faces.min()}..{faces.max()}")
-    ring = torch.empty(count, 3, dtype=torch.int32)
-    counts = torch.empty(6, dtype=torch.int64)
+    ring = _empty(count, 3, dtype=torch.int32)
+    counts = _empty(6, dtype=torch.int64)
     _native.call(
         "match_edges", _CPU, faces=faces.contiguous(), count=count, vertices=vertices, ring=ring, counts=counts
     )
@@ -142,7 +145,7 @@ def label_bodies(
     count = _check_faces("ring", ring)
     if blocked is not None:
         check_tensor("blocked", blocked, (count,), (torch.uint8,), _CPU)
-    body, bodies = torch.empty(count, dtype=torch.int32), torch.empty(1, dtype=torch.int64)
+    body, bodies = _empty(count, dtype=torch.int32), _empty(1, dtype=torch.int64)
     _native.call(
         "label_bodies", _CPU, ring=ring.contiguous(), count=count,
         blocked=None if blocked is None else blocked.contiguous(), body=body, bodies=bodies,
@@ -173,7 +176,7 @@ def measure_bodies(
     """
     count = check_tensor("corners", corners, ("F", 9), (torch.float32,), _CPU).shape[0]
     check_tensor("body", body, (count,), (torch.int32,), _CPU)
-    largest, faces = torch.zeros(bodies, dtype=torch.int32), torch.zeros(bodies, dtype=torch.int32)
+    largest, faces = _zeros(bodies, dtype=torch.int32), _zeros(bodies, dtype=torch.int32)
     _native.call(
         "measure_bodies", _CPU, corners=corners.contiguous(), body=body.contiguous(), count=count, bodies=bodies,
         largest=largest, faces=faces,
@@ -204,7 +207,7 @@ def measure_faces(
     """
     count = _check_faces("faces", faces)
     check_tensor("vertices", vertices, ("V", 3), (torch.float32,), _CPU)
-    area, volume = torch.empty(count, dtype=torch.float64), torch.empty(count, dtype=torch.float64)
+    area, volume = _empty(count, dtype=torch.float64), _empty(count, dtype=torch.float64)
     _native.call(
         "measure_faces", _CPU, vertices=vertices.contiguous(), faces=faces.contiguous(), count=count, x=center[0],
         y=center[1], z=center[2], area=area, volume=volume,
@@ -250,10 +253,10 @@ def pseudonormals(
     check_tensor("vertex", vertex, (count, 3), (torch.int32,), _CPU)
     check_tensor("ring", ring, (count, 3), (torch.int32,), _CPU)
     result = Pseudonormals(
-        torch.empty(count, 6, dtype=torch.int32),
-        torch.empty(count, dtype=torch.uint8),
-        torch.empty(count, dtype=torch.uint8),
-        torch.empty(count, 7, 3) if sums else None,
+        _empty(count, 6, dtype=torch.int32),
+        _empty(count, dtype=torch.uint8),
+        _empty(count, dtype=torch.uint8),
+        _empty(count, 7, 3, dtype=torch.float32) if sums else None,
     )
     _native.call(
         "build_pseudonormals", _CPU, corners=corners.contiguous(), vertex=vertex.contiguous(), ring=ring.contiguous(),

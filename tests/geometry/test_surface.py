@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+from pyimplicit import ops
 from pyimplicit.errors import MeshError
 from pyimplicit.geometry.mesh import Mesh
 from pyimplicit.geometry.surface import Surface
 from pyimplicit.ops import RandomStream, reference
+from pyimplicit.sampling import sample_queries
 from tests.geometry.bodies import HARD, SIMPLE
 from tests.geometry.surface_queries import surface_of
 from tests.helpers import (
@@ -43,6 +45,35 @@ def test_from_mesh_or_arrays():
         assert torch.equal(surface.signed_distance(points), expected)
         assert surface.mesh.vertices.dtype == torch.float32
         assert surface.is_closed
+
+
+def test_defaults_of_torch_do_not_matter():
+    """Kernels write to arrays of a type and on a device that are their own."""
+    vertices, faces = torus()
+    vertices, points = vertices.float(), around(torus(), 300)
+
+    def answers() -> list[torch.Tensor]:
+        surface = Surface(vertices, faces)
+        asked = points.clone().requires_grad_()
+        distance = surface.prepare().signed_distance(asked)
+        slope = torch.autograd.grad(distance.sum(), asked)[0]
+        drawn = sample_queries(surface, "linear", 50).points
+        grid = ops.build_cloud_grid(vertices, 0.1)
+        masks = [ops.distance_mask(points, grid, cells) for cells in (None, ops.build_mask_cells(grid))]
+        chosen = ops.weighted_choice(distance.detach().abs(), 20)
+        return [distance.detach(), slope, drawn, *masks, chosen]
+
+    expected = answers()
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.device("meta"):
+            found = answers()
+    finally:
+        torch.set_default_dtype(default)
+    for one, other in zip(found, expected, strict=True):
+        assert one.dtype == other.dtype
+        assert torch.equal(one, other)
 
 
 def test_moving_to_a_device(device):
