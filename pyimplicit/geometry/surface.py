@@ -119,12 +119,13 @@ class Surface:
 
     def to(self, device: torch.device | str) -> Surface:
         """The same surface on another device; itself if it is there already."""
-        if torch.device(device) == self.device:
+        vertices = self._vertices.to(device)
+        if vertices.device == self.device:  # not the argument: "cuda" names the device of "cuda:0"
             return self
         moved = object.__new__(Surface)
         moved.__dict__.update(self.__dict__)
         moved.hierarchy = self.hierarchy.to(device)
-        moved._vertices, moved._faces = self._vertices.to(device), self._faces.to(device)
+        moved._vertices, moved._faces = vertices, self._faces.to(device)
         for name in ("signed_hierarchy", "area_table"):
             moved.__dict__.pop(name, None)
         moved._held = moved.own_batch = None

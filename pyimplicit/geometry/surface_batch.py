@@ -77,7 +77,8 @@ class SurfaceBatch:
 
     def to(self, device: torch.device | str) -> SurfaceBatch:
         """The same surfaces on another device; itself if they are there already."""
-        return self if torch.device(device) == self.device else SurfaceBatch([s.to(device) for s in self.surfaces])
+        moved = [surface.to(device) for surface in self.surfaces]
+        return self if moved[0] is self.surfaces[0] else SurfaceBatch(moved)
 
     def closest_point(self, points: Tensor, shapes: Tensor | None = None, *, signed: bool = False) -> ClosestPoint:
         """Closest point of each row's surface to each of its points, with distance, face and barycentric coordinates.
