@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
 import torch
 
 from pyimplicit import _native
+
+# Without it torch refuses matrix products on a GPU where sums are to have a fixed order; read when CUDA starts.
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 DEVICES = ["cpu"]
 if _native.cuda_status()[0]:
