@@ -56,7 +56,11 @@ class Field:
             raise ValueError(f"level: expected a finite number, got {level}")
         object.__setattr__(self, "level", level)
         object.__setattr__(self, "bounds", check_bounds(self.bounds))
-        object.__setattr__(self, "device", torch.device(self.device))
+        device = torch.device(self.device)
+        index: int | None = device.index  # None for plain "cuda", whatever its stub says
+        if device.type == "cuda" and index is None and torch.cuda.is_available():
+            device = torch.device("cuda", torch.cuda.current_device())  # as tensors name it
+        object.__setattr__(self, "device", device)
 
     @property
     def inside_is_positive(self) -> bool:

@@ -98,15 +98,22 @@ def _sort(
     cloud: Tensor, items: int, low: list[float], cell_size: float, size: tuple[int, int, int]
 ) -> tuple[Tensor, Tensor]:
     """The points in the order of their cells, and the first of each cell."""
+    if not cloud.is_cpu:
+        return sort_by_torch(cloud, items, low, cell_size, size)
+    start, ordered = cloud.new_empty(items * math.prod(size) + 1, dtype=torch.int32), torch.empty_like(cloud)
+    _native.call(
+        "sort_cloud", cloud.device, clouds=cloud, items=items, each=cloud.numel() // 3 // items,
+        box=box_of(low, cell_size), size=sizes_of(size), sorted=ordered, cell_start=start,
+    )  # fmt: skip
+    return ordered, start
+
+
+def sort_by_torch(
+    cloud: Tensor, items: int, low: list[float], cell_size: float, size: tuple[int, int, int]
+) -> tuple[Tensor, Tensor]:
+    """The same by torch, for a GPU."""
     cells = math.prod(size)
     start = torch.empty(items * cells + 1, dtype=torch.int32, device=cloud.device)
-    if cloud.is_cpu:
-        ordered = torch.empty_like(cloud)
-        _native.call(
-            "sort_cloud", cloud.device, clouds=cloud, items=items, each=cloud.numel() // 3 // items,
-            box=box_of(low, cell_size), size=sizes_of(size), sorted=ordered, cell_start=start,
-        )  # fmt: skip
-        return ordered, start
     exact = cloud.double().reshape(items, -1, 3)
     place = ((exact - torch.tensor(low, dtype=torch.float64, device=cloud.device)) / cell_size).floor().long()
     # A GPU divides by multiplying with the inverse, which may carry the farthest point across the last cell's side.

@@ -13,6 +13,7 @@ from scipy.spatial import cKDTree
 
 from pyimplicit import ops
 from pyimplicit.ops import reference
+from pyimplicit.ops.cloud_grid import sort_by_torch
 from pyimplicit.ops.distance_mask import _arguments, _distance_mask_grid_op
 from tests.helpers import rand, sphere
 
@@ -89,6 +90,17 @@ def test_the_grid_stays_small():
     grid = ops.build_cloud_grid(rand(1000, 3), 1e-9)
     assert len(grid.cell_start) <= 2**21 + 1
     assert int(grid.cell_start[-1]) == 1000
+
+
+@pytest.mark.parametrize("shape", [(1, 3), (500, 3), (30_000, 3), (4, 300, 3)])
+def test_sorting_by_torch_is_the_same(shape):
+    """What a GPU does, on any device."""
+    cloud = rand(*shape, low=-0.5, high=0.5).mul(40).round().div(40)  # many on the sides of cells, many coincide
+    grid = ops.build_cloud_grid(cloud, 0.1)
+    items = 1 if grid.batch is None else grid.batch
+    ordered, start = sort_by_torch(cloud, items, list(grid.low), grid.cell_size, grid.size)
+    assert torch.equal(ordered, grid.cloud)
+    assert torch.equal(start, grid.cell_start)
 
 
 # ---- batches of clouds

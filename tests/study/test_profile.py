@@ -21,8 +21,8 @@ from tests.training.shapes import tiny_config
 
 
 @pytest.mark.parametrize("network", ["convonet", "deepsdf"])
-def test_phases_memory_and_files(network: str, tmp_path: Path) -> None:
-    config = TrainConfig(network=network, batch_size=1, pool_size=1_000, cloud_pool=1_000)
+def test_phases_memory_and_files(device: torch.device, network: str, tmp_path: Path) -> None:
+    config = TrainConfig(network=network, batch_size=1, pool_size=1_000, cloud_pool=1_000, device=device.type)
     shapes = [Shape("box", "box", box(), {})]
     costs = profile_training(config, shapes, [50, 2_000], tmp_path, steps=2, warm_up=1)
     found = json.loads((tmp_path / "profile.json").read_text())
@@ -32,7 +32,7 @@ def test_phases_memory_and_files(network: str, tmp_path: Path) -> None:
         assert set(cost.phases) == set(PHASES)
         assert min(cost.phases.values()) > 0
         assert 0 < cost.data_share < 1
-        assert cost.memory["resident"] > 0
+        assert cost.memory["resident" if device.type == "cpu" else "cuda_allocated"] > 0
     assert {path.name for path in tmp_path.iterdir()} == {
         *("profile.json", "table.md", "cost.png", "trace-50.json.gz", "trace-2000.json.gz")
     }
