@@ -5,7 +5,9 @@ from __future__ import annotations
 import inspect
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -55,6 +57,26 @@ def test_arguments_go_by_name_only():
                 function(0)
     with pytest.raises(TypeError):
         _native.call("uniform", torch.device("cpu"), torch.float32, wrong=1)
+
+
+def test_a_call_on_another_gpu_leaves_the_current_one_current(monkeypatch):
+    """By stand-ins, as there are seldom two: the kernel runs within torch's own switch, on torch's stream."""
+    seen = []
+
+    @contextmanager
+    def switched(index):
+        seen.append(f"to {index}")
+        yield
+        seen.append("back")
+
+    module = SimpleNamespace(uniform_float32=lambda **given: seen.append(given))
+    monkeypatch.setattr(_native, "_cuda", module)
+    monkeypatch.setattr(
+        torch.cuda, "current_stream", lambda device: SimpleNamespace(device=device, cuda_stream=77 + device.index)
+    )
+    monkeypatch.setattr(torch.cuda, "device", switched)
+    _native.call("uniform", torch.device("cuda:1"), torch.float32, count=3, values=None)
+    assert seen == ["to 1", {"count": 3, "values": 0, "executor": (1, 78)}, "back"]
 
 
 @pytest.mark.skipif(_native._cuda is None, reason="the CUDA module was not built")
