@@ -40,7 +40,7 @@ def test_training_continues_and_gives_shapes(
     assert found.mesh is not None or found.reason
     if device.type != "cpu" and precision == "float32":
         on_cpu = train(tiny_config(network, network_config=sizes_of(network), steps=1), SHAPES, tmp_path / "cpu")
-        assert trained.losses[0] == pytest.approx(on_cpu.losses[0], rel=1e-3)
+        assert trained.losses[0] == pytest.approx(on_cpu.losses[0], rel=1e-2)  # convolutions in TF32
 
 
 @pytest.mark.parametrize("network", ["onet", "convonet", "deepsdf"])

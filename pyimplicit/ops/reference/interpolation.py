@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.functional import grid_sample
+from torch.nn import functional
 
 
 def sample_grids(
@@ -23,7 +23,7 @@ def sample_grids(
     volumes = [grids] if isinstance(grids, Tensor) else list(grids)
     copies = points.unsqueeze(2) if offsets is None else points.unsqueeze(2) + offsets  # [B, N, K, 3]
     sampled = [
-        grid_sample(volume, copies.unsqueeze(2), "bilinear", padding_mode, align_corners).squeeze(3)
+        _grid_sample(volume, copies.unsqueeze(2), "bilinear", padding_mode, align_corners).squeeze(3)
         for volume in volumes
     ]
     features = torch.stack(sampled).sum(0) if sum_grids else torch.cat(sampled, 1)  # [B, S, N, K]
@@ -59,7 +59,17 @@ def sample_planes(
     batch, count = planes.shape[:2]
     if points.dim() == 3:
         points = points.unsqueeze(1).expand(-1, count, -1, -1)
-    sampled = grid_sample(
+    sampled = _grid_sample(
         planes.flatten(0, 1), points.flatten(0, 1).unsqueeze(2), "bilinear", padding_mode, align_corners
     )  # [B K, C, N, 1]
     return sampled.reshape(batch, count, *sampled.shape[1:3]).sum(1).transpose(1, 2)
+
+
+def _grid_sample(maps: Tensor, places: Tensor, mode: str, padding_mode: str, align_corners: bool) -> Tensor:
+    """`torch.nn.functional.grid_sample` by one kernel for all options; on a GPU cuDNN has one of its own for some."""
+    before = torch.backends.cudnn.enabled
+    torch.backends.cudnn.enabled = False
+    try:
+        return functional.grid_sample(maps, places, mode, padding_mode, align_corners)
+    finally:
+        torch.backends.cudnn.enabled = before
