@@ -7,7 +7,8 @@ Each measurement is a process of its own, so that its peak memory is its own. Th
 the arguments of `--measure` below (network[:variant], queries, batch, steps, threads, device) and prints, as its last
 line, {"seconds": ..., "peak_bytes": ..., "peer": ...}: the median time of a step, the most memory held beyond what was
 held before the first one, and whose code it is (repository and commit). Both sides take turns; the best of each over
-the rounds is quoted. `--all-kept` adds ours with all freed memory kept, which costs memory and saves time. With
+the rounds is quoted. `--all-kept` adds ours with all freed memory kept, which costs memory and saves time, `--bfloat16`
+ours with `precision: bfloat16`, which is another arithmetic and no fair comparison with the other side's float32. With
 `--keep` the results of other networks and numbers of queries stay in the file.
 """
 
@@ -35,10 +36,21 @@ NETWORKS = ["onet", "convonet:3plane", "convonet:grid32", "ifnet:points", "airne
 NETWORKS += ["curriculum_deepsdf"]
 
 
+# What ours is measured with, by the option that asks for it.
+WAYS = {
+    "--measure": (ops.KeptHeap(), False),
+    "--measure-all-kept": (ops.KeptHeap(None), False),
+    "--measure-bfloat16": (ops.KeptHeap(), True),
+}
+
+
 def measure(
-    label: str, queries: int, batch: int, steps: int, threads: int, device_name: str, heap: ops.KeptHeap
+    label: str, queries: int, batch: int, steps: int, threads: int, device_name: str, heap: ops.KeptHeap, low: bool
 ) -> dict[str, float]:
-    """Train a network of full width on random points for some steps, with its authors' loss and learning rate."""
+    """Train a network of full width on random points for some steps, with its authors' loss and learning rate.
+
+    `low`: products and convolutions in bfloat16, as training has it with that precision.
+    """
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     device = torch.device(device_name)
@@ -62,7 +74,9 @@ def measure(
 
     def step() -> None:
         condition = clouds if codes is None else codes(shapes)
-        loss = kind.loss(network(points, condition), target, authors.loss_reduction)
+        with torch.autocast(device.type, torch.bfloat16, enabled=low):
+            logits = network(points, condition)
+        loss = kind.loss(logits.float(), target, authors.loss_reduction)
         if codes is not None:
             loss = loss + code_penalty(condition, authors.code_regularization, 100, 100, authors.code_penalty)
         for optimizer in optimizers:
@@ -102,10 +116,10 @@ def ask(command: list[str], label: str, queries: int, options: argparse.Namespac
 
 def main(arguments: list[str] | None = None) -> None:
     given = sys.argv[1:] if arguments is None else arguments
-    if given[:1] in (["--measure"], ["--measure-all-kept"]):
+    if given and given[0] in WAYS:
         label, queries, batch, steps, threads, device = given[1:]
-        heap = ops.KeptHeap() if given[0] == "--measure" else ops.KeptHeap(None)
-        print(json.dumps(measure(label, int(queries), int(batch), int(steps), int(threads), device, heap)))
+        way = WAYS[given[0]]
+        print(json.dumps(measure(label, int(queries), int(batch), int(steps), int(threads), device, *way)))
         return
 
     def add(parser: argparse.ArgumentParser) -> None:
@@ -116,6 +130,7 @@ def main(arguments: list[str] | None = None) -> None:
         parser.add_argument("--rounds", type=int, default=1)
         parser.add_argument("--against", metavar="COMMAND", help="the other side")
         parser.add_argument("--all-kept", action="store_true", help="ours with `KeptHeap(None)` too")
+        parser.add_argument("--bfloat16", action="store_true", help="ours in mixed precision too")
         parser.add_argument("--keep", action="store_true", help="keep the file's results of other networks")
 
     options = parse_arguments(__doc__, given, add)
@@ -123,6 +138,8 @@ def main(arguments: list[str] | None = None) -> None:
     sides = {"ours": [*own, "--measure"]}
     if options.all_kept:
         sides["all kept"] = [*own, "--measure-all-kept"]
+    if options.bfloat16:
+        sides["bfloat16"] = [*own, "--measure-bfloat16"]
     if options.against:
         sides["theirs"] = shlex.split(options.against)
     path = options.out / f"networks_{options.device}.json"
