@@ -33,7 +33,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.harness import alternate, parse_arguments, print_rows, save
-from benchmarks.stacked import PLAIN, StackedRuns, first_obstacle, register_folding, substituted
+from benchmarks.stacked import StackedRuns, first_obstacle
+from benchmarks.stacked_functions import PLAIN, register_folding, substituted
 from pyimplicit import ops
 from pyimplicit.study import StudyConfig
 from pyimplicit.study.axes import network_label

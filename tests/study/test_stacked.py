@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.bench_together import TOLERANCE, create_runs, disagreement, spheres, study_run
-from benchmarks.stacked import StackedRuns, _Norm, register_folding, substituted
+from benchmarks.stacked import StackedRuns
+from benchmarks.stacked_functions import _Norm, register_folding, substituted
 from pyimplicit.networks import onet
 from pyimplicit.study.scales import NETWORKS
 from pyimplicit.training.examples import draw_batch
