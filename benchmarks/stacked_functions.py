@@ -276,9 +276,8 @@ def _folding(operator: Any, places: tuple[int, ...], results: tuple[int, ...]) -
 
     def rule(info: Any, axes: tuple[Any, ...], *arguments: Any) -> Any:
         runs, folded = info.batch_size, list(arguments)
-        channel = (
-            3 if isinstance(arguments[1], Tensor) and arguments[1].shape[-1] == 2 else 2
-        )  # [K, B, planes, C, H, W] and [K, B, C, D, H, W]
+        is_planar = isinstance(arguments[1], Tensor) and arguments[1].shape[-1] == 2
+        channel = 3 if is_planar else 2  # of [K, B, planes, C, H, W] or [K, B, C, D, H, W]
         for index, place in enumerate(places):
             folded[index] = fold(arguments[index], axes[index], place, runs, channel)
         outputs = operator(*folded)
