@@ -8,9 +8,10 @@ of K runs in turn, as a study does. "together" is one program over stacked param
 (`benchmarks.stacked`). For that some functions of the networks are replaced by plainer ones: batch normalisation by one
 that takes all shapes at once, where the networks' own works on pieces that fit the cache, shape by shape; IF-Net's
 sparse finest level by a dense one. "plain" is one by one with these, which tells what stacking gains from what they do.
-Each turn takes steps at a quarter and at three quarters of the training, as
-Curriculum-DeepSDF's steps grow. Before it, the first losses, gradients and running statistics are compared.
+Each turn takes steps at a quarter and at three quarters of the training, as Curriculum-DeepSDF's steps grow. Before it,
+the first losses, gradients and running statistics are compared.
 
+"by processor" is the ratio of the processor's time, of all threads, which other programs on the machine disturb less.
 Peak memory is that of one run, of which a study holds one at a time, and of K together.
 
 The second table has the parts of a whole run, from which follows how many more runs an hour there could be: with the
@@ -22,10 +23,12 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import gc
+import statistics
 import tempfile
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +130,7 @@ def compare(label: str, config: TrainConfig, shapes: int, count: int, rounds: in
     if not max(losses, gradients) < TOLERANCE:
         raise RuntimeError(f"{label}, {count} runs: losses differ by {losses:.1e}, gradients by {gradients:.1e}")
     with ops.KeptBuffers(), ops.KeptHeap():  # as training does
-        ms = timings(runs, stacked, batches[1:], steps[1:], rounds)
+        ms, processor = timings(runs, stacked, batches[1:], steps[1:], rounds)
     del runs, stacked, sets
 
     def create_one() -> Callable[[], Any]:
@@ -145,8 +148,10 @@ def compare(label: str, config: TrainConfig, shapes: int, count: int, rounds: in
         "one by one ms": ms["one by one"],
         "together ms": ms["together"],
         "times faster": ms["one by one"] / ms["together"],
+        "by processor": processor["one by one"] / processor["together"],
         "plain ms": ms.get("plain"),
         "than plain": ms["plain"] / ms["together"] if "plain" in ms else None,
+        "by processor than plain": processor["plain"] / processor["together"] if "plain" in processor else None,
         "one MiB": peak(create_one) / 2**20,
         "together MiB": peak(create_stacked) / 2**20,
         "loss": losses,
@@ -156,8 +161,8 @@ def compare(label: str, config: TrainConfig, shapes: int, count: int, rounds: in
 
 def timings(
     runs: Sequence[Run], stacked: StackedRuns, batches: Sequence[Sequence[Batch]], steps: Sequence[int], rounds: int
-) -> dict[str, float]:
-    """Return milliseconds of a step of all runs, the median of turns with all of `steps`."""
+) -> tuple[dict[str, float], ...]:
+    """Return milliseconds of a step of all runs, wall's and processor's; medians of turns of all `steps`."""
 
     def one_by_one() -> None:
         for step, own in zip(steps, batches, strict=True):
@@ -175,8 +180,16 @@ def timings(
     competitors: dict[str, Callable[[], Any]] = {"one by one": one_by_one, "together": together}
     if runs[0].config.network in _SUBSTITUTED:
         competitors["plain"] = plain
-    seconds = alternate(competitors, torch.device("cpu"), rounds)
-    return {name: 1e3 * value / len(steps) for name, value in seconds.items()}
+    taken: dict[str, list[float]] = {name: [] for name in competitors}
+
+    def watched(name: str) -> None:
+        start = time.process_time()
+        competitors[name]()
+        taken[name].append(time.process_time() - start)
+
+    seconds = alternate({name: partial(watched, name) for name in competitors}, torch.device("cpu"), rounds)
+    processor = {name: statistics.median(values[-rounds:]) for name, values in taken.items()}
+    return tuple({name: 1e3 * value / len(steps) for name, value in side.items()} for side in (seconds, processor))
 
 
 def parts(spec: RunSpec, folder: Path, factor: float) -> dict[str, Any]:
@@ -225,6 +238,17 @@ def sum_of(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {"network": "all", **seconds, **gains(seconds["steps s"], faster, seconds["whole s"])}
 
 
+def parts_of(specs: dict[str, RunSpec], factors: dict[str, float]) -> list[dict[str, Any]]:
+    """Return the rows of a run of each network, and of all; the first one is carried out twice, as it warms up."""
+    with tempfile.TemporaryDirectory() as folder:
+        warm_up = next(iter(specs.items()))
+        _, *rest = [
+            parts(spec, Path(folder) / str(index > 0), factors[label])
+            for index, (label, spec) in enumerate([warm_up, *specs.items()])
+        ]
+    return [*rest, sum_of(rest)]
+
+
 def main(arguments: list[str] | None = None) -> None:
     def add(parser: argparse.ArgumentParser) -> None:
         parser.add_argument("--networks", nargs="+", default=list(NETWORKS), metavar="NAME[:VARIANT]")
@@ -247,24 +271,18 @@ def main(arguments: list[str] | None = None) -> None:
     print_rows("The networks as they are under vmap, checks of values apart", obstacles)
     register_folding()
     rows: list[dict[str, Any]] = []
+    table: list[dict[str, Any]] = []
     for threads in options.thread_counts:
-        torch.set_num_threads(threads)
         for label, spec in specs.items():
             for count in options.runs:
-                row = compare(label, spec.train_config(), spec.data.train, count, options.rounds)
-                rows.append(row)
-                print_rows("A training step of all runs", [row])
-    table: list[dict[str, Any]] = []
-    if not options.no_study:
-        torch.set_num_threads(1)  # as a study's processes
-        measured = [row for row in rows if row["threads"] == options.thread_counts[0]]
-        factors = {row["network"]: row["times faster"] for row in measured}  # of the largest number of runs
-        with tempfile.TemporaryDirectory() as folder:
-            for index, (label, spec) in enumerate([next(iter(specs.items())), *specs.items()]):
-                row = parts(spec, Path(folder) / str(index == 0), factors[label])
-                table += [row] if index else []  # the first one reads the shapes and warms up
-        table.append(sum_of(table))
-        print_rows("Parts of a run, one thread", table)
+                torch.set_num_threads(threads)
+                rows.append(compare(label, spec.train_config(), spec.data.train, count, options.rounds))
+                print_rows("A training step of all runs", rows[-1:])
+                save("together", [*obstacles, *rows, *table], torch.device("cpu"), options.out)
+        if not options.no_study and not table:
+            torch.set_num_threads(1)  # as a study's processes
+            table = parts_of(specs, {row["network"]: row["times faster"] for row in rows})  # of the largest K
+            print_rows("Parts of a run, one thread", table)
     print_rows("A training step of all runs", rows)
     print(save("together", [*obstacles, *rows, *table], torch.device("cpu"), options.out))
 
