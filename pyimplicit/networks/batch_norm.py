@@ -165,10 +165,9 @@ class _ConditionalBatchNorm(torch.autograd.Function):
         scale = gamma * inverse
         shift = beta - mean * scale
         result = memory.empty(features.shape, features.stride(), features.dtype, features.device)
-        for shape, own in enumerate(features):
-            shift_line, scale_line = _lines(own, shift[shape], scale[shape])
-            for piece, out in _pieces(own, result[shape]):
-                torch.addcmul(shift_line, piece, scale_line, out=out).relu_()
+        shift_lines, scale_lines = _lines_by_shape(features, shift, scale)
+        for shapes, piece, out in _pieces_by_shape(features, result):
+            torch.addcmul(shift_lines[shapes], piece, scale_lines[shapes], out=out).relu_()
         context.save_for_backward(features, mean, inverse, gamma, result)
         context.eps = eps
         return result
@@ -189,19 +188,18 @@ class _ConditionalBatchNorm(torch.autograd.Function):
             return by_rows.view_as(features), None, None, by_gamma, passed.sum(1), None
         passed = torch.ops.aten.threshold_backward(gradient.contiguous(), result, 0)  # [B, T, C]
         by_gamma = features.new_zeros(*gamma.shape, dtype=torch.float64)
-        for shape, own in enumerate(features):
-            (mean_line,) = _lines(own, mean)
-            for piece, part in _pieces(own, passed[shape]):
-                by_gamma[shape] += (piece - mean_line).mul_(part).view(-1, channels).sum(0)
+        (mean_line,) = _lines(features[0], mean)
+        for shapes, piece, part in _pieces_by_shape(features, passed):
+            by_gamma[shapes] += (piece - mean_line).mul_(part).view(len(piece), -1, channels).sum(1)
         by_gamma = (by_gamma * inverse).to(gamma.dtype)
         by_beta = passed.sum(1)
         count = features.shape[0] * features.shape[1]
         slope = -inverse * inverse * (gamma * by_gamma).sum(0) / count
         shift = -inverse * (gamma * by_beta).sum(0) / count - slope * mean
-        for shape, own in enumerate(features):
-            shift_line, slope_line, scale_line = _lines(own, shift, slope, gamma[shape] * inverse)
-            for piece, part in _pieces(own, passed[shape]):
-                part.mul_(scale_line).addcmul_(piece, slope_line).add_(shift_line)
+        shift_line, slope_line = _lines(features[0], shift, slope)
+        (scale_lines,) = _lines_by_shape(features, gamma * inverse)
+        for shapes, piece, part in _pieces_by_shape(features, passed):
+            part.mul_(scale_lines[shapes]).addcmul_(piece, slope_line).add_(shift_line)
         return passed, None, None, by_gamma, by_beta, None
 
 
@@ -240,3 +238,26 @@ def _pieces(*tables: Tensor) -> Iterator[tuple[Tensor, ...]]:
     length = together * tables[0].shape[1]
     cut = [torch.split(table.view(-1, length), max(PIECE // length, 1)) for table in tables]
     return zip(*cut, strict=True)
+
+
+def _lines_by_shape(features: Tensor, *values: Tensor) -> Iterator[Tensor]:
+    """Repeat values [B, C] to the length of a line of features [B, T, C]: [B, 1, line]."""
+    together = _width(features[0])
+    return (value.repeat(1, together)[:, None] for value in values)
+
+
+def _pieces_by_shape(*tables: Tensor) -> Iterator[tuple[Any, ...]]:
+    """Cut tables [B, T, C] of one shape into pieces [b, lines, line] that the cache holds, each after its slice of B.
+
+    They are several rows of B where these are small, so that a small batch is worked on at once, or parts of one.
+    """
+    count, rows, channels = tables[0].shape
+    length = _width(tables[0][0]) * channels
+    lined = [table.view(count, -1, length) for table in tables]
+    several = max(PIECE // (rows * channels), 1)
+    most = max(PIECE // length, 1)
+    for first in range(0, count, several):
+        shapes = slice(first, first + several)
+        for begin in range(0, lined[0].shape[1], most if several == 1 else lined[0].shape[1]):
+            end = begin + most if several == 1 else None
+            yield (shapes, *(table[shapes, begin:end] for table in lined))
