@@ -39,8 +39,12 @@ def first_level(
     assert convolution.bias is not None
     batch, _, size = grids.shape[:3]
     half = size // 2
-    if size % 2 or grids.requires_grad or torch.compiler.is_compiling() or torch.is_autocast_enabled(grids.device.type):
+    if size % 2 or grids.requires_grad or torch.compiler.is_compiling():
         return None
+    device = grids.device.type
+    if torch.is_autocast_enabled(device):  # few cells are computed, so there is little that halves could save
+        with torch.autocast(device, enabled=False):
+            return first_level(grids, convolution, norm)
     blocks = _reached_blocks(grids)  # [n, 4]: shape, and block along each axis
     if len(blocks) > LARGEST_SHARE * batch * half**3:
         return None

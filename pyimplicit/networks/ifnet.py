@@ -116,7 +116,7 @@ class FeatureGrids(Network):
                     code["grid_1"], pooled = done
                     continue
             if level > 0:
-                features, pooled = F.max_pool3d(features, 2) if pooled is None else pooled, None
+                features, pooled = _pool(features) if pooled is None else pooled, None
             features = _convolve(self.get_submodule(first), features)
             if second is not None:
                 features = _convolve(self.get_submodule(second), features.relu_())
@@ -214,6 +214,12 @@ def _convolve(layer: nn.Module, grids: Tensor) -> Tensor:
     assert isinstance(layer, nn.Conv3d)
     weight = layer.weight.contiguous(memory_format=torch.channels_last_3d)
     return F.conv3d(grids, weight, layer.bias, padding=layer.padding)
+
+
+def _pool(grids: Tensor) -> Tensor:
+    """Halve grids, in the dtype that they have: autocast on a CPU would have halves converted there and back."""
+    with torch.autocast(grids.device.type, enabled=False):
+        return F.max_pool3d(grids, 2)
 
 
 def _displacements(distance: float, dtype: torch.dtype, device: torch.device) -> Tensor:

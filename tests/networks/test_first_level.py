@@ -45,3 +45,17 @@ def test_leaves_full_odd_and_differentiable_grids_to_the_dense_layers() -> None:
     assert first_level(torch.zeros(1, 1, 9, 9, 9), *layers) is None
     assert first_level(torch.zeros(1, 1, 8, 8, 8, requires_grad=True), *layers) is None
     assert int(layers[1].num_batches_tracked or 0) == 0
+
+
+def test_autocast_leaves_it_exact() -> None:
+    grids = torch.zeros(1, 1, 16, 16, 16)
+    grids[0, 0, 3, 4, 5] = 1
+    layers = nn.Conv3d(1, 4, 3, padding=1), nn.BatchNorm3d(4)
+    expected = first_level(grids, *layers)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = first_level(grids, *layers)
+    assert expected is not None
+    assert found is not None
+    for ours, plain in zip(found, expected, strict=True):
+        assert ours.dtype == torch.float32
+        assert torch.equal(ours, plain)

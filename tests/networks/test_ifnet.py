@@ -144,3 +144,16 @@ def test_size_of_the_authors_networks(name: str, variant: str | None, count: int
     with torch.device("meta"):
         network = networks.create(name, variant)
     assert sum(parameter.numel() for parameter in network.parameters()) == count
+
+
+def test_autocast_is_near_float32_and_pools_halves() -> None:
+    """Every level is within what bfloat16 can tell apart; nothing is computed in it twice."""
+    network = networks.create("ifnet", resolution=32, width=4, hidden_size=8).train()
+    clouds = torch.rand(2, 20, 3) - 0.5
+    expected = network.encode(clouds)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = network.encode(clouds)
+    assert torch.equal(found["grid_1"], expected["grid_1"])
+    for name in ("grid_2", "grid_3"):
+        assert found[name].dtype == torch.bfloat16
+        assert (found[name] - expected[name]).abs().mean() < 0.03 * expected[name].abs().mean()
