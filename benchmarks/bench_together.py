@@ -6,7 +6,7 @@
 A step is that of training at the `small` scale's settings: forward, loss, backward, Adam. "one by one" takes the steps
 of K runs in turn, as a study does. "together" is one program over stacked parameters and one optimiser
 (`benchmarks.stacked`). For that some functions of the networks are replaced by plainer ones: batch normalisation by one
-that takes all shapes at once, where the networks' own works on pieces that fit the cache, shape by shape; IF-Net's
+that takes all shapes at once, where the networks' own works on pieces that fit the cache; IF-Net's
 sparse finest level by a dense one. "plain" is one by one with these, which tells what stacking gains from what they do.
 Each turn takes steps at a quarter and at three quarters of the training, as Curriculum-DeepSDF's steps grow. Before it,
 the first losses, gradients and running statistics are compared.
