@@ -8,6 +8,7 @@ are two dicts.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -20,6 +21,9 @@ from pyimplicit.networks.base import Code, Network
 from pyimplicit.networks.batch_norm import batch_norm
 from pyimplicit.networks.layers import ResnetBlockFC, pointwise
 from pyimplicit.ops.farthest import AUTHORS_SKIP
+
+# Numbers of a table of pairs that is worked on at a time.
+PART = 1 << 20
 
 # variant: (points kept by the first reduction, width and neighbours before the second one)
 VARIANTS = {"300": (200, 256, 16), "3000": (500, 120, 10)}
@@ -202,12 +206,21 @@ class _Transformer(nn.Module):
         features: Tensor | None,  # [B, N, C]; None where only positions are known, and the w_* are not used
         neighbours: Tensor | None,  # [B, N, K]; None for all points
     ) -> Tensor:  # [B, N, C]
-        position = self.fc_delta(points[:, :, None] - _take(points, neighbours))  # [B, N, K, C]
-        if features is None:
-            return batch_norm(self.bn, _attend(self.fc_gamma(position), position))
-        keys, values = (_take(weight(features), neighbours) for weight in (self.w_ks, self.w_vs))
-        weights = self.fc_gamma(self.w_qs(features)[:, :, None] - keys + position)
-        return batch_norm(self.bn, features + _attend(weights, values + position))
+        known = None if features is None else [weight(features) for weight in (self.w_qs, self.w_ks, self.w_vs)]
+
+        def attend(part: slice) -> Tensor:
+            among = None if neighbours is None else neighbours[:, part]
+            position = self.fc_delta(points[:, part, None] - _take(points, among))  # [B, n, K, C]
+            if known is None:
+                return _attend(self.fc_gamma(position), position)
+            queries, keys, values = known
+            weights = self.fc_gamma(queries[:, part, None] - _take(keys, among) + position)
+            return _attend(weights, _take(values, among) + position)
+
+        batch, count, _ = points.shape
+        pairs = count if neighbours is None else neighbours.shape[2]
+        attended = _in_parts(attend, count, batch * pairs * self.bn.num_features, points)
+        return batch_norm(self.bn, attended if features is None else features + attended)
 
 
 class _Reduction(nn.Module):
@@ -325,20 +338,40 @@ class _CrossAttention(nn.Module):
         features: Tensor,  # [B, A, H]
     ) -> Tensor:  # [B, T, S]
         near = _nearest(points, anchors, self.neighbours)  # [B, T, K]
-        position = self.fc_delta(points[:, :, None] - _take(anchors, near))  # [B, T, K, S]
         query = self.w_qs(shared)  # [B, S]
-        weights = self.fc_gamma(_take(query[:, None] - self.w_ks(features), near) + position)
-        values = _take(self.w_vs(features), near) + position
+        keys, values = query[:, None] - self.w_ks(features), self.w_vs(features)  # [B, A, S]
         # The global code lies nowhere, so its weight and value are the same for all points of a shape.
         global_weight = self.fc_gamma(query - self.w_k_global(shared))[:, None, None]  # [B, 1, 1, S]
         global_value = self.w_v_global(shared)[:, None]  # [B, 1, S]
-        weights = torch.cat([weights, global_weight.expand(-1, weights.shape[1], -1, -1)], 2).softmax(2)
-        seen: Tensor = (weights[:, :, :-1] * values).sum(2) + weights[:, :, -1] * global_value
-        return seen
+
+        def attend(part: slice) -> Tensor:
+            own = near[:, part]
+            position = self.fc_delta(points[:, part, None] - _take(anchors, own))  # [B, t, K, S]
+            weights = self.fc_gamma(_take(keys, own) + position)
+            weights = torch.cat([weights, global_weight.expand(-1, weights.shape[1], -1, -1)], 2).softmax(2)
+            nearby = weights[:, :, :-1] * (_take(values, own) + position)
+            seen: Tensor = nearby.sum(2) + weights[:, :, -1] * global_value
+            return seen
+
+        batch, count, pairs = near.shape
+        return _in_parts(attend, count, batch * pairs * values.shape[2], points)
 
 
 def _perceptron(in_size: int, size: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(in_size, size), nn.ReLU(inplace=True), nn.Linear(size, size))
+
+
+def _in_parts(
+    attend: Callable[[slice], Tensor],  # part of the queries: [B, n, C]
+    count: int,  # queries
+    numbers: int,  # of a table of pairs, for one query of each shape
+    on: Tensor,
+) -> Tensor:  # [B, count, C]
+    """Let queries attend some at a time on a CPU: small tables stay in the caches, and are kept from step to step."""
+    most = max(PART // numbers, 1)
+    if on.device.type != "cpu" or torch.compiler.is_compiling() or most >= count:
+        return attend(slice(None))
+    return torch.cat([attend(slice(first, first + most)) for first in range(0, count, most)], 1)
 
 
 def _attend(
