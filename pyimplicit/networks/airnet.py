@@ -8,7 +8,6 @@ are two dicts.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -19,11 +18,8 @@ from pyimplicit import ops
 from pyimplicit.checks import check_choice, check_count
 from pyimplicit.networks.base import Code, Network
 from pyimplicit.networks.batch_norm import batch_norm
-from pyimplicit.networks.layers import ResnetBlockFC, pointwise
+from pyimplicit.networks.layers import ResnetBlockFC, in_parts, pointwise
 from pyimplicit.ops.farthest import AUTHORS_SKIP
-
-# Numbers of a table of pairs that is worked on at a time.
-PART = 1 << 20
 
 # variant: (points kept by the first reduction, width and neighbours before the second one)
 VARIANTS = {"300": (200, 256, 16), "3000": (500, 120, 10)}
@@ -219,7 +215,7 @@ class _Transformer(nn.Module):
 
         batch, count, _ = points.shape
         pairs = count if neighbours is None else neighbours.shape[2]
-        attended = _in_parts(attend, count, batch * pairs * self.bn.num_features, points)
+        attended = in_parts(attend, count, batch * pairs * self.bn.num_features, points)
         return batch_norm(self.bn, attended if features is None else features + attended)
 
 
@@ -354,24 +350,11 @@ class _CrossAttention(nn.Module):
             return seen
 
         batch, count, pairs = near.shape
-        return _in_parts(attend, count, batch * pairs * values.shape[2], points)
+        return in_parts(attend, count, batch * pairs * values.shape[2], points)
 
 
 def _perceptron(in_size: int, size: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(in_size, size), nn.ReLU(inplace=True), nn.Linear(size, size))
-
-
-def _in_parts(
-    attend: Callable[[slice], Tensor],  # part of the queries: [B, n, C]
-    count: int,  # queries
-    numbers: int,  # of a table of pairs, for one query of each shape
-    on: Tensor,
-) -> Tensor:  # [B, count, C]
-    """Let queries attend some at a time on a CPU: small tables stay in the caches, and are kept from step to step."""
-    most = max(PART // numbers, 1)
-    if on.device.type != "cpu" or torch.compiler.is_compiling() or most >= count:
-        return attend(slice(None))
-    return torch.cat([attend(slice(first, first + most)) for first in range(0, count, most)], 1)
 
 
 def _attend(

@@ -11,11 +11,12 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import weight_norm
 
 from pyimplicit.checks import check_between, check_count
 from pyimplicit.networks.base import Code, Network
-from pyimplicit.networks.layers import relu_dropout
+from pyimplicit.networks.layers import in_parts, relu_dropout
 
 
 class DeepSDF(Network):
@@ -97,18 +98,26 @@ class DeepSDF(Network):
         """Decode with the first `layers` hidden layers, of the last of which a share `bypass` is its input."""
         self._check_points(points)
         code = self._check_code(code, points.shape[0], self.config["code_size"])
-        hidden = points.new_empty(*points.shape[:2], 0)
-        for index in range(layers):
-            layer = self.get_submodule(f"lin{index}")
-            before = hidden
-            if index == 0 or index == self.skip_layer:
-                hidden = _linear_of_code(layer, hidden, points, code)
-            else:
-                hidden = layer(hidden)
-            if bypass and index + 1 == layers:
-                hidden = before * bypass + hidden * (1 - bypass)
-            hidden = relu_dropout(hidden, self.dropout, self.training)
-        return torch.tanh(self.get_submodule(f"lin{self.hidden_layers}")(hidden)).squeeze(2)
+
+        def decode(part: slice) -> Tensor:
+            own = points[:, part]
+            hidden = own.new_empty(*own.shape[:2], 0)
+            for index in range(layers):
+                layer = self.get_submodule(f"lin{index}")
+                before = hidden
+                if index == 0 or index == self.skip_layer:
+                    hidden = _linear_of_code(layer, hidden, own, code)
+                else:
+                    hidden = layer(hidden)
+                if bypass and index + 1 == layers:
+                    hidden = before * bypass + hidden * (1 - bypass)
+                hidden = relu_dropout(hidden, self.dropout, self.training)
+            return torch.tanh(self.get_submodule(f"lin{self.hidden_layers}")(hidden)).squeeze(2)
+
+        if torch.compiler.is_compiling():
+            return decode(slice(None))
+        with parametrize.cached():  # weights are put together once
+            return in_parts(decode, points.shape[1], points.shape[0] * self.config["hidden_size"], points)
 
     def own_key(self, author_key: str) -> str:
         """Return our name: without `decoder.`, a normalised weight's length and direction named as torch does."""

@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+# Numbers of a table that is worked on at a time.
+PART = 1 << 20
+
+
+def in_parts(
+    work: Callable[[slice], Tensor],  # part of the queries: [B, n, ...]
+    count: int,  # queries
+    numbers: int,  # of the largest table of one query of every shape
+    on: Tensor,
+) -> Tensor:  # [B, count, ...]
+    """Work on some queries at a time on a CPU: small tables stay in the caches, and `ops.KeptHeap` keeps them."""
+    most = max(PART // numbers, 1)
+    if on.device.type != "cpu" or torch.compiler.is_compiling() or most >= count:
+        return work(slice(None))
+    return torch.cat([work(slice(first, first + most)) for first in range(0, count, most)], 1)
 
 
 class ResnetBlockFC(nn.Module):

@@ -195,7 +195,7 @@ def test_queries_attend_in_parts_as_they_do_at_once(monkeypatch: pytest.MonkeyPa
     state = {name: value.clone() for name, value in network.state_dict().items()}
     found = []
     for numbers in (1 << 20, 1, 500):
-        monkeypatch.setattr("pyimplicit.networks.airnet.PART", numbers)
+        monkeypatch.setattr("pyimplicit.networks.layers.PART", numbers)
         network.load_state_dict(state)
         wanted = points.clone().requires_grad_()
         logits = network(wanted, clouds)

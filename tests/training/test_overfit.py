@@ -58,7 +58,7 @@ RUNS: dict[str, dict[str, Any]] = {
             "decoder_size": 64,
             "decoder_blocks": 2,
         },
-        "steps": 300,
+        "steps": 400,
         "cloud_size": 100,
     },
     "deepsdf": AUTO_DECODER
