@@ -243,6 +243,7 @@ class _Board:
 
     def take(self, heard: int) -> list[tuple[str, float | None, str]]:
         """Return all but the first `heard` messages. An answer that was lost on its way is given again."""
+        heard = max(heard, self.first)  # questions may overtake each other
         self.messages = self.messages[heard - self.first :]
         self.first = heard
         return self.messages

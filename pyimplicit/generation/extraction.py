@@ -166,11 +166,11 @@ def extract_mesh_with_report(
 
 
 def _refined(mesh: Mesh, grid: Grid, reach: float, steps: int) -> Mesh:
-    """Bring vertices to the level, but for those of caps, which lie beyond the bounds."""
-    low, high = (torch.tensor(corner) for corner in grid.bounds)
+    """Bring vertices to the level within the bounds, but for those of caps, which lie beyond."""
+    low, high = (torch.tensor(corner, dtype=torch.float32, device="cpu") for corner in grid.bounds)
     beyond = ((mesh.vertices < low) | (mesh.vertices > high)).any(dim=1, keepdim=True)
-    refined = refine_vertices(grid.field, mesh, reach, steps, grid.max_points)
-    return Mesh(torch.where(beyond, mesh.vertices, refined.vertices), mesh.faces)
+    refined = refine_vertices(grid.field, mesh, reach, steps, grid.max_points).vertices.clamp(low, high)
+    return Mesh(torch.where(beyond, mesh.vertices, refined), mesh.faces)
 
 
 def _check_mask(mask: DistanceMask, field: Field) -> None:

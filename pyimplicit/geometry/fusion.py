@@ -107,8 +107,8 @@ def visible_hull_field(
 def draw_in(mesh: Mesh, hull: VisibleHull) -> Mesh:
     """Move the vertices of a hull's extracted surface to `DISTANCE` of the faces, each towards its nearest point.
 
-    Ways to nearest points do not cross, so the mesh does not fold; where a face would turn over all the same, since its
-    corners have their nearest points on different walls, its vertices stay.
+    Ways to nearest points do not cross. A face whose corners have theirs on different walls may turn over all the same:
+    its vertices stay. Where walls meet, some faces may still cross each other by less than they were moved.
     """
     start = mesh.vertices
     nearest = hull.surface.closest_point(start)

@@ -8,15 +8,16 @@ torch's parametrization, so `lin0.weight_g` is here `lin0.parametrizations.weigh
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import weight_norm
 
 from pyimplicit.checks import check_between, check_count
 from pyimplicit.networks.base import Code, Network
-from pyimplicit.networks.layers import in_parts, relu_dropout
+from pyimplicit.networks.layers import in_parts, part_size, relu_dropout
 
 
 class DeepSDF(Network):
@@ -99,25 +100,31 @@ class DeepSDF(Network):
         self._check_points(points)
         code = self._check_code(code, points.shape[0], self.config["code_size"])
 
+        count, entries = points.shape[1], points.shape[0] * self.config["hidden_size"]
+        linears = [cast(nn.Linear, self.get_submodule(f"lin{k}")) for k in (*range(layers), self.hidden_layers)]
+        weights = [(layer.weight, layer.bias) for layer in linears]  # normalised ones are put together at each access
+        kept: list[Tensor] | None = None
+        if self.training and self.dropout and part_size(count, entries, points) < count:
+            # Drawn as for all points at once: what is dropped does not depend on the parts.
+            tables = (points.new_empty(*points.shape[:2], len(weight), dtype=torch.bool) for weight, _ in weights[:-1])
+            kept = [table.bernoulli_(1 - self.dropout) for table in tables]
+
         def decode(part: slice) -> Tensor:
             own = points[:, part]
             hidden = own.new_empty(*own.shape[:2], 0)
-            for index in range(layers):
-                layer = self.get_submodule(f"lin{index}")
+            for index, (weight, bias) in enumerate(weights[:-1]):
                 before = hidden
                 if index == 0 or index == self.skip_layer:
-                    hidden = _linear_of_code(layer, hidden, own, code)
+                    hidden = _linear_of_code(weight, bias, hidden, own, code)
                 else:
-                    hidden = layer(hidden)
+                    hidden = F.linear(hidden, weight, bias)
                 if bypass and index + 1 == layers:
                     hidden = before * bypass + hidden * (1 - bypass)
-                hidden = relu_dropout(hidden, self.dropout, self.training)
-            return torch.tanh(self.get_submodule(f"lin{self.hidden_layers}")(hidden)).squeeze(2)
+                drawn = None if kept is None else kept[index][:, part]
+                hidden = relu_dropout(hidden, self.dropout, self.training, drawn)
+            return torch.tanh(F.linear(hidden, *weights[-1])).squeeze(2)
 
-        if torch.compiler.is_compiling():
-            return decode(slice(None))
-        with parametrize.cached():  # weights are put together once
-            return in_parts(decode, points.shape[1], points.shape[0] * self.config["hidden_size"], points)
+        return in_parts(decode, count, entries, points)
 
     def own_key(self, author_key: str) -> str:
         """Return our name: without `decoder.`, a normalised weight's length and direction named as torch does."""
@@ -129,7 +136,8 @@ class DeepSDF(Network):
 
 
 def _linear_of_code(
-    layer: nn.Module,
+    weight: Tensor,  # [out, H + C + 3]
+    bias: Tensor,  # [out]
     hidden: Tensor,  # [B, T, H]
     points: Tensor,  # [B, T, 3]
     code: Tensor,  # [B, C]
@@ -139,8 +147,6 @@ def _linear_of_code(
     The code is the same for the T points of a shape, so it acts as a bias and is never repeated.
     """
     width, code_size = hidden.shape[2], code.shape[1]
-    assert isinstance(layer, nn.Linear)
-    weight = layer.weight  # [out, H + C + 3], recomputed by the parametrization at each access
     own = torch.cat([weight[:, :width], weight[:, width + code_size :]], 1)
-    shared = F.linear(code, weight[:, width : width + code_size], layer.bias)  # [B, out]
+    shared = F.linear(code, weight[:, width : width + code_size], bias)  # [B, out]
     return F.linear(torch.cat([hidden, points], 2), own) + shared[:, None]

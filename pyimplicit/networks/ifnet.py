@@ -218,7 +218,9 @@ def _convolve(layer: nn.Module, grids: Tensor) -> Tensor:
 
 def _pool(grids: Tensor) -> Tensor:
     """Halve grids, in the dtype that they have: autocast on a CPU would have halves converted there and back."""
-    with torch.autocast(grids.device.type, enabled=False):
+    if grids.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
+        return F.max_pool3d(grids, 2)
+    with torch.autocast("cpu", enabled=False):
         return F.max_pool3d(grids, 2)
 
 

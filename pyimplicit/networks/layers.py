@@ -16,14 +16,21 @@ PART = 1 << 20
 def in_parts(
     work: Callable[[slice], Tensor],  # part of the queries: [B, n, ...]
     count: int,  # queries
-    numbers: int,  # of the largest table of one query of every shape
+    entries: int,  # of the largest table for one query, summed over the batch
     on: Tensor,
 ) -> Tensor:  # [B, count, ...]
     """Work on some queries at a time on a CPU: small tables stay in the caches, and `ops.KeptHeap` keeps them."""
-    most = max(PART // numbers, 1)
-    if on.device.type != "cpu" or torch.compiler.is_compiling() or most >= count:
+    most = part_size(count, entries, on)
+    if most == count:
         return work(slice(None))
     return torch.cat([work(slice(first, first + most)) for first in range(0, count, most)], 1)
+
+
+def part_size(count: int, entries: int, on: Tensor) -> int:
+    """Return how many queries `in_parts` works on at a time."""
+    if on.device.type != "cpu" or torch.compiler.is_compiling():
+        return count
+    return min(max(PART // max(entries, 1), 1), count)
 
 
 class ResnetBlockFC(nn.Module):
@@ -74,31 +81,34 @@ def _linear(layer: nn.Linear, x: Tensor, shared: Tensor | None) -> Tensor:
     return F.linear(x, layer.weight[:, :own]) + F.linear(shared, layer.weight[:, own:], layer.bias)
 
 
-def relu_dropout(features: Tensor, probability: float, training: bool) -> Tensor:
+def relu_dropout(features: Tensor, probability: float, training: bool, kept: Tensor | None = None) -> Tensor:
     """Return dropout(relu(features)) in the memory of `features`, of which nothing else is kept for the backward pass.
 
-    Draws what `torch.nn.functional.dropout` draws: equal seeds drop the same features.
+    Draws what `torch.nn.functional.dropout` draws: equal seeds drop the same features. `kept`, a table of bools like
+    `features`, was drawn before.
     """
     if not training or probability == 0:
         return features.relu_()
-    return _ReluDropout.apply(features, probability)  # type: ignore[no-any-return, no-untyped-call]
+    return _ReluDropout.apply(features, probability, kept)  # type: ignore[no-any-return, no-untyped-call]
 
 
 class _ReluDropout(torch.autograd.Function):
     @staticmethod
-    def forward(context: Any, features: Tensor, probability: float) -> Tensor:
+    def forward(context: Any, features: Tensor, probability: float, kept: Tensor | None) -> Tensor:
         # features that are dropped anyway when all are; torch does not divide by 0 there either
         context.factor = 1 / (1 - probability) if probability < 1 else 0.0
-        kept = torch.empty_like(features).bernoulli_(1 - probability)
-        features.relu_().mul_(kept.mul_(context.factor))
+        if kept is None:
+            features.relu_().mul_(torch.empty_like(features).bernoulli_(1 - probability).mul_(context.factor))
+        else:
+            features.relu_().mul_(context.factor).mul_(kept)
         context.mark_dirty(features)
         context.save_for_backward(features)
         return features
 
     @staticmethod
-    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None]:
+    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         (result,) = context.saved_tensors  # above 0 where the ReLU let it pass and it was kept
-        return torch.ops.aten.threshold_backward(gradient, result.detach(), 0).mul_(context.factor), None
+        return torch.ops.aten.threshold_backward(gradient, result.detach(), 0).mul_(context.factor), None, None
 
 
 def pointwise(layer: nn.Conv1d, x: Tensor) -> Tensor:

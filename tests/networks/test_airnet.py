@@ -186,24 +186,3 @@ def test_size_of_the_authors_networks(variant: str, count: int) -> None:
     with torch.device("meta"):
         network = networks.create("airnet", variant)
     assert sum(parameter.numel() for parameter in network.parameters()) == count
-
-
-@pytest.mark.parametrize("training", [False, True])
-def test_queries_attend_in_parts_as_they_do_at_once(monkeypatch: pytest.MonkeyPatch, training: bool) -> None:
-    network = build("300", dtype=torch.float64).train(training)
-    points, clouds = inputs(network, 2, 23)
-    state = {name: value.clone() for name, value in network.state_dict().items()}
-    found = []
-    for numbers in (1 << 20, 1, 500):
-        monkeypatch.setattr("pyimplicit.networks.layers.PART", numbers)
-        network.load_state_dict(state)
-        wanted = points.clone().requires_grad_()
-        logits = network(wanted, clouds)
-        sources = [wanted, *network.parameters()]
-        # The first block has weights that are not used, as the authors' has.
-        gradients = torch.autograd.grad(logits.square().sum(), sources, materialize_grads=True, allow_unused=True)
-        found.append((logits, *gradients, *network.buffers()))
-    for parts in found[1:]:
-        for whole, one in zip(found[0], parts, strict=True):
-            # Sums of large terms that cancel are rounded in another order.
-            torch.testing.assert_close(one, whole, rtol=1e-9, atol=1e-9 * float(found[0][0].detach().square().sum()))

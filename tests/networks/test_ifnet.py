@@ -146,13 +146,22 @@ def test_size_of_the_authors_networks(name: str, variant: str | None, count: int
     assert sum(parameter.numel() for parameter in network.parameters()) == count
 
 
-def test_autocast_is_near_float32_and_pools_halves() -> None:
-    """Every level is within what bfloat16 can tell apart; nothing is computed in it twice."""
+def test_autocast_is_near_float32_and_pools_halves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The finer levels are within what bfloat16 can tell apart, and nothing is converted for the pooling."""
     network = networks.create("ifnet", resolution=32, width=4, hidden_size=8).train()
     clouds = torch.rand(2, 20, 3) - 0.5
     expected = network.encode(clouds)
+    pooled = []
+    pool = F.max_pool3d
+
+    def max_pool3d(grids: torch.Tensor, size: int) -> torch.Tensor:
+        pooled.append(pool(grids, size).dtype)
+        return pool(grids, size)
+
+    monkeypatch.setattr(F, "max_pool3d", max_pool3d)
     with torch.autocast("cpu", torch.bfloat16):
         found = network.encode(clouds)
+    assert pooled == 3 * [torch.bfloat16]
     assert torch.equal(found["grid_1"], expected["grid_1"])
     for name in ("grid_2", "grid_3"):
         assert found[name].dtype == torch.bfloat16

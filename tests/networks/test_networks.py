@@ -218,3 +218,34 @@ def test_wrong_configs_are_named() -> None:
         networks.create("curriculum_deepsdf", depth_epochs=[5, 5])
     with pytest.raises(TypeError, match="depth_epochs: expected a list of epochs, got int"):
         networks.create("curriculum_deepsdf", depth_epochs=200)
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("case", ["300", "deepsdf", "curriculum"])
+def test_parts_of_the_queries_give_what_all_at_once_give(
+    monkeypatch: pytest.MonkeyPatch, case: str, training: bool
+) -> None:
+    config = {} if case == "300" else {"dropout": 0.3}
+    network = build(case, dtype=torch.float64, **config).train(training)
+    points, condition = inputs(network, 2, 23)
+    state = {name: value.clone() for name, value in network.state_dict().items()}
+    found = []
+    for numbers in (1 << 20, 1, 500):
+        monkeypatch.setattr("pyimplicit.networks.layers.PART", numbers)
+        network.load_state_dict(state)
+        wanted = points.clone().requires_grad_()
+        torch.manual_seed(0)  # of what is dropped
+        values = network(wanted, condition)
+        sources = [wanted, *network.parameters()]
+        # The first block of AIR-Net has weights that are not used, as the authors' has.
+        gradients = torch.autograd.grad(values.square().sum(), sources, materialize_grads=True, allow_unused=True)
+        found.append((values, *gradients, *network.buffers()))
+    for parts in found[1:]:
+        for whole, one in zip(found[0], parts, strict=True):
+            # Sums of large terms that cancel are rounded in another order.
+            torch.testing.assert_close(one, whole, rtol=1e-9, atol=1e-9 * float(found[0][0].detach().square().sum()))
+
+
+def test_no_shapes_give_no_values() -> None:
+    network = build("deepsdf")
+    assert network(torch.empty(0, 5, 3), torch.empty(0, 5)).shape == (0, 5)
