@@ -19,7 +19,7 @@ def refine_vertices(field: Field, mesh: Mesh, reach: float, steps: int = 3, max_
 
     Marching cubes puts vertices where the line between two nodes meets the level; on curved fields that is off by the
     square of a cell. A step that would not bring the value closer to the level is not taken, and no vertex goes farther
-    than `reach` from where it was, so faces keep their order. Vertices where the gradient vanishes, as everywhere in an
+    than `reach` from where it was. Vertices where the gradient vanishes, as everywhere in an
     exact occupancy, stay.
 
     Args:

@@ -80,9 +80,8 @@ def _outermost(bvh: SurfaceBVH, ring: Tensor, crossed: Tensor) -> Tensor:
     largest, faces = measure_bodies(bvh.triangles, region, regions)
     most = _MOST_REGIONS + len(region) // _FACES_OF_A_REGION
     chosen = faces.argsort(descending=True, stable=True)[:most]
-    alone = torch.zeros(
-        regions + 1, dtype=torch.bool, device=region.device
-    )  # the last one is for crossed faces, whose region is -1
+    # The last one is for crossed faces, whose region is -1.
+    alone = torch.zeros(regions + 1, dtype=torch.bool, device=region.device)
     # Halfway between 1 inside and 0 outside.
     alone[chosen] = (winding_at_faces(bvh, largest[chosen]) - 0.5).abs() < 0.25
     return alone[region.long()]
