@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import time
 from typing import Any
 
@@ -19,8 +20,9 @@ def burn(seconds: float, report: Any) -> float:
     return time.process_time()
 
 
-def test_processor_time_of_living_and_of_ended_workers_is_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local, "JOBS_OF_WORKER", 2)
+def count_once() -> None:
+    """Check the marks, in a process that has no other children: theirs would be counted when they end."""
+    local.JOBS_OF_WORKER = 2
     start, marks, ended, last = mark(0.0, 0), [], 0.0, 0.0
     for outcome in LocalEngine(1).outcomes([Job(str(k), 0.2) for k in range(5)], burn):
         marks.append(mark(0.0, len(marks) + 1))
@@ -35,6 +37,13 @@ def test_processor_time_of_living_and_of_ended_workers_is_counted_once(monkeypat
     assert after.workers - start.workers == pytest.approx(marks[-1].workers - start.workers, abs=0.3)
     assert after.workers_memory == 0 < marks[0].workers_memory < 2000
     assert marks[-1].parent - start.parent < 0.2 * 5  # the workers' time is not the parent's
+
+
+def test_processor_time_of_living_and_of_ended_workers_is_counted_once() -> None:
+    process = multiprocessing.get_context("spawn").Process(target=count_once)
+    process.start()
+    process.join()
+    assert process.exitcode == 0  # its traceback is in what it wrote
 
 
 def test_rows_of_marks() -> None:
