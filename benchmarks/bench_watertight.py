@@ -8,7 +8,8 @@ debian-aircraft. With --sheets each source's closed meshes are drawn, small, int
 Each mesh and method is a process of its own with a time limit, since a library may crash or keep its memory. Lengths
 are in cells of our grid (longest side / resolution), volumes in units of the cube of the longest side: "in-out" is how
 far what can be seen of the input is from the result, "out-in" the other way round, at points drawn on each: the median
-of them, the 95% that are nearest, and the farthest.
+of them, the 95% that are nearest, and the farthest. "95% beyond half a cell" counts the meshes of which more than 5% of
+the result is farther than that from the input's faces, as it is where it closes a gap or a pocket that no view sees.
 """
 
 from __future__ import annotations
@@ -121,6 +122,7 @@ def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
             {"source": source, "method": method, "meshes": len(own), "closed": sum(row["closed"] for row in done)}
             | {f"median {key}": statistics.median(row[key] for row in done) for key in ("s", *WAYS)}
             | {f"largest {key}": max(row[key] for row in done) for key in ("s", "in-out most", "out-in most")}
+            | {"95% beyond half a cell": sum(row["out-in 95%"] > 0.5 for row in done)}
             | {"median volume": statistics.median(row["volume"] for row in done)}
         )
     return found

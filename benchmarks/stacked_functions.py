@@ -43,16 +43,20 @@ def substituted(names: Sequence[str] = ()) -> Iterator[None]:
             setattr(place, name, function)
 
 
-class _Linear(torch.autograd.Function):
-    """A linear layer whose batching rule is one product a run. Below the transform torch differentiates it."""
+class _Transformed(torch.autograd.Function):
+    """A function that is its batching rule `vmap`; below the transform torch differentiates what that does."""
 
     @staticmethod
-    def forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def forward(*inputs: Any) -> Tensor:
         raise NotImplementedError  # only ever called within the transform
 
     @staticmethod
     def setup_context(context: Any, inputs: Any, output: Any) -> None:
         pass
+
+
+class _Linear(_Transformed):
+    """A linear layer: one product a run."""
 
     @staticmethod
     def vmap(
@@ -69,16 +73,8 @@ class _Linear(torch.autograd.Function):
         return shaped, 0
 
 
-class _Embedding(torch.autograd.Function):
+class _Embedding(_Transformed):
     """Rows of a table a run: one table of all of them."""
-
-    @staticmethod
-    def forward(indices: Tensor, table: Tensor) -> Tensor:
-        raise NotImplementedError  # only ever called within the transform
-
-    @staticmethod
-    def setup_context(context: Any, inputs: Any, output: Any) -> None:
-        pass
 
     @staticmethod
     def vmap(info: Any, axes: tuple[int | None, ...], indices: Tensor, table: Tensor) -> tuple[Tensor, int]:
@@ -89,16 +85,8 @@ class _Embedding(torch.autograd.Function):
         return rows, 0
 
 
-class _Convolution(torch.autograd.Function):
+class _Convolution(_Transformed):
     """IF-Net's convolutions, of one run after the other: grouped ones, vmap's own rule, take more time."""
-
-    @staticmethod
-    def forward(grids: Tensor, weight: Tensor, bias: Tensor, padding: tuple[int, ...]) -> Tensor:
-        raise NotImplementedError  # only ever called within the transform
-
-    @staticmethod
-    def setup_context(context: Any, inputs: Any, output: Any) -> None:
-        pass
 
     @staticmethod
     def vmap(

@@ -98,9 +98,8 @@ class _ReluDropout(torch.autograd.Function):
         # features that are dropped anyway when all are; torch does not divide by 0 there either
         context.factor = 1 / (1 - probability) if probability < 1 else 0.0
         if kept is None:
-            features.relu_().mul_(torch.empty_like(features).bernoulli_(1 - probability).mul_(context.factor))
-        else:
-            features.relu_().mul_(context.factor).mul_(kept)
+            kept = torch.empty_like(features).bernoulli_(1 - probability)
+        features.relu_().mul_(context.factor).mul_(kept)
         context.mark_dirty(features)
         context.save_for_backward(features)
         return features
