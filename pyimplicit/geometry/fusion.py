@@ -32,6 +32,12 @@ NEAR, FAR = 0.75, 1.5
 """Cells. Vertices up to `NEAR` from the faces are drawn in to `DISTANCE`. Those as far as `FAR`, which close a pocket
 that no view sees, stay where they are, and those between move by less and less."""
 
+PINNED = 0.6
+"""Cells. Vertices farther than this from the faces are put where views stop, by bisection of their grid edges."""
+
+HALVINGS = 4
+"""Of a grid edge, by that bisection: a vertex is then within a 32nd of a cell of where views stop on it."""
+
 ENOUGH = 2
 """A node is outside if this many views see past it. A single one may look through a crack of rounding."""
 
@@ -102,6 +108,39 @@ def visible_hull_field(
     points = torch.stack([axes[k][torch.from_numpy(at[k])] for k in range(3)], dim=1)
     field[at] = hull.field(points).clamp(-CLIP * spacing, CLIP * spacing).numpy()
     return field, (float(origin[0]), float(origin[1]), float(origin[2]))
+
+
+def pin_covers(mesh: Mesh, hull: VisibleHull, origin: tuple[float, float, float]) -> Mesh:
+    """Move those vertices of a hull's extracted surface to where views stop that no face is near to.
+
+    Between inside and outside the field jumps there, so its values at the ends of a grid edge do not tell where on the
+    edge that is: it is bisected. A vertex stays on its edge, so the surface still does not cross itself.
+
+    Args:
+        mesh: What marching cubes makes of `visible_hull_field`.
+        hull: The hull.
+        origin: That grid's origin, mesh units.
+    """
+    corner = torch.tensor(origin, dtype=torch.float64)
+    far = (hull.surface.unsigned_distance(mesh.vertices) > PINNED * hull.spacing).nonzero()[:, 0]
+    nodes = (mesh.vertices[far].double() - corner) / hull.spacing
+    # Across its edge a vertex has the coordinates of nodes.
+    along = (nodes - nodes.round()).abs().argmax(dim=1, keepdim=True)
+    first = nodes.round().scatter(1, along, nodes.gather(1, along).floor())
+    edge = torch.zeros_like(first).scatter(1, along, 1)
+
+    def place(share: Tensor) -> Tensor:
+        return ((first + share[:, None] * edge) * hull.spacing + corner).to(mesh.vertices.dtype)
+
+    begin, end = torch.zeros(len(far)), torch.ones(len(far))
+    side = hull.field(place(begin)) < 0
+    for _ in range(HALVINGS):
+        middle = (begin + end) / 2
+        same = (hull.field(place(middle)) < 0) == side
+        begin, end = torch.where(same, middle, begin), torch.where(same, end, middle)
+    vertices = mesh.vertices.clone()
+    vertices[far] = place((begin + end) / 2)
+    return Mesh(vertices, mesh.faces)
 
 
 def draw_in(mesh: Mesh, hull: VisibleHull) -> Mesh:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pyimplicit.checks import check_choice, check_count
 from pyimplicit.errors import MeshError
-from pyimplicit.geometry.fusion import VisibleHull, draw_in, visible_hull_field
+from pyimplicit.geometry.fusion import VisibleHull, draw_in, pin_covers, visible_hull_field
 from pyimplicit.geometry.marching import marching_cubes
 from pyimplicit.geometry.mesh import (
     LONGEST_SIDE,
@@ -193,7 +193,7 @@ def make_watertight(
     rebuilt = marching_cubes(-field, origin, (spacing, spacing, spacing))
     rebuilt, kept, dropped = _largest_bodies(rebuilt)
     if hull is not None:
-        rebuilt = draw_in(rebuilt, hull)
+        rebuilt = draw_in(pin_covers(rebuilt, hull, origin), hull)
     rebuilt, simplified = _fewer_faces(rebuilt, faces)
     low, high = welded.bounds.double()
     scale = float((high - low).max()) / LONGEST_SIDE

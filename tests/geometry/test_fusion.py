@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from pyimplicit.geometry.fusion import DISTANCE, VisibleHull, draw_in, visible_hull_field
+from pyimplicit.geometry.fusion import DISTANCE, PINNED, VisibleHull, draw_in, pin_covers, visible_hull_field
 from pyimplicit.geometry.marching import marching_cubes
 from pyimplicit.geometry.mesh import Mesh, flip_faces, inspect_mesh, normalize_mesh, take_faces
 from pyimplicit.geometry.surface import Surface
@@ -72,16 +72,37 @@ def test_near_vertices_are_drawn_in_and_far_ones_stay(at, then):
     torch.testing.assert_close((drawn.vertices[:, 1] - 0.5) / CELL, torch.full((3,), float(then)), rtol=0, atol=1e-5)
 
 
-def test_no_face_turns_over():
-    """Triangles in all directions: corners of one face have their nearest points on different walls."""
-    soup = np.random.default_rng(0).uniform(-0.5, 0.5, (60, 1, 3))
-    soup = (soup + np.random.default_rng(1).uniform(-0.2, 0.2, (60, 3, 3))).reshape(-1, 3)
-    mesh = normalize_mesh(Mesh(soup, np.arange(180).reshape(-1, 3)))
+@pytest.fixture(scope="module")
+def soup():
+    """Triangles in all directions: their visible hull and what is extracted of it."""
+    corners = np.random.default_rng(0).uniform(-0.5, 0.5, (60, 1, 3))
+    corners = (corners + np.random.default_rng(1).uniform(-0.2, 0.2, (60, 3, 3))).reshape(-1, 3)
+    mesh = normalize_mesh(Mesh(corners, np.arange(180).reshape(-1, 3)))
     shell = VisibleHull(Surface(mesh), CELL)
     field, origin = visible_hull_field(shell, mesh.bounds.double().numpy())
-    extracted = marching_cubes(-field, origin, (CELL, CELL, CELL))
-    drawn = draw_in(extracted, shell)
-    before, after = (Surface(part).face_normals(torch.arange(len(part.faces))) for part in (extracted, drawn))
+    return shell, marching_cubes(-field, origin, (CELL, CELL, CELL)), origin
+
+
+def test_vertices_far_from_faces_are_put_where_views_stop(soup):
+    shell, extracted, origin = soup
+    pinned = pin_covers(extracted, shell, origin)
+    far = shell.surface.unsigned_distance(extracted.vertices) > PINNED * CELL
+    assert int(far.sum()) > 100
+    assert torch.equal(pinned.vertices[~far], extracted.vertices[~far])
+    steps = torch.cat((torch.eye(3), -torch.eye(3)))[:, None] * CELL / 16
+    for mesh, least, most in ((extracted, 0, 0.4), (pinned, 1, 1)):
+        at = mesh.vertices[far]
+        stops = (shell.field(at) < 0) != (shell.field((at + steps).reshape(-1, 3)) < 0).view(6, -1)
+        assert least <= float(stops.any(dim=0).float().mean()) <= most
+    assert inspect_mesh(pinned).is_solid
+
+
+def test_no_face_turns_over(soup):
+    """Corners of one face have their nearest points on different walls."""
+    shell, extracted, origin = soup
+    pinned = pin_covers(extracted, shell, origin)
+    drawn = draw_in(pinned, shell)
+    before, after = (Surface(part).face_normals(torch.arange(len(part.faces))) for part in (pinned, drawn))
     assert float((before * after).sum(dim=1).min()) > 0
     assert inspect_mesh(drawn).is_solid
 
