@@ -5,6 +5,7 @@
 #include "bindings.h"
 #include "bvh_build.h"
 #include "cloud_sort.h"
+#include "convolution.h"
 #include "corners.h"
 #include "fill_zeros.h"
 #include "heap.h"
@@ -104,6 +105,20 @@ void group_cells(Array<const int32_t> cells, int64_t rows, int64_t points, int64
   parallel_for(rows, GroupCells{cells, points, cell_count, order, start}, executor, 1);
 }
 
+// `lanes`: see convolution.h.
+void convolve_grids(Array<const float> grids, int64_t batch, int64_t depth, int64_t height, int64_t width, int64_t in,
+                    int64_t out, Array<const float> kernels, Array<const float> bias, Array<float> results, int lanes,
+                    Executor executor) {
+  run_convolution(ConvolveGrids{{batch, {depth, height, width}, in, out}, grids, kernels, bias, results}, lanes, executor);
+}
+
+void convolution_gradients(Array<const float> grids, int64_t batch, int64_t depth, int64_t height, int64_t width,
+                           int64_t in, int64_t out, Array<const float> gradients, Array<float> kernels,
+                           Array<float> bias, int lanes, Executor executor) {
+  run_convolution(ConvolutionGradients{{batch, {depth, height, width}, in, out}, grids, gradients, kernels, bias}, lanes,
+                  executor);
+}
+
 }  // namespace pyimplicit
 
 PYBIND11_MODULE(_cpu, m, pybind11::mod_gil_not_used()) {
@@ -136,6 +151,11 @@ PYBIND11_MODULE(_cpu, m, pybind11::mod_gil_not_used()) {
   define(m, "build_pseudonormals", &build_pseudonormals,
          {"corners", "vertex", "ring", "count", "vertices", "packed", "sums", "crossed", "close", "executor"});
   define(m, "group_cells", &group_cells, {"cells", "rows", "points", "cell_count", "order", "start", "executor"});
+  define(m, "convolve_grids", &convolve_grids,
+         {"grids", "batch", "depth", "height", "width", "in", "out", "kernels", "bias", "results", "lanes", "executor"});
+  define(m, "convolution_gradients", &convolution_gradients,
+         {"grids", "batch", "depth", "height", "width", "in", "out", "gradients", "kernels", "bias", "lanes", "executor"});
+  m.attr("convolution_lanes") = convolution_lanes();
   m.def("keep_heap", &keep_heap, py::kw_only(), py::arg("largest"), py::call_guard<py::gil_scoped_release>());
   // Alive only while a hierarchy is built: Python asks the sizes, allocates, and has the arrays filled.
   py::class_<build::BvhBuilder>(m, "BvhBuilder")

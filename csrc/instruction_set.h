@@ -21,4 +21,14 @@ inline bool have_avx2() {
 #endif
 }
 
+inline bool have_avx512() {
+#if defined(PIM_HAVE_AVX2)
+  static const bool have = have_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+                           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw");
+  return have;
+#else
+  return false;
+#endif
+}
+
 }  // namespace pyimplicit

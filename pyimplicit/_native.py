@@ -121,6 +121,12 @@ def fill_zeros(values: Tensor) -> None:
     )
 
 
+def convolution_lanes() -> int:
+    """Numbers of the longest vectors that convolution on this processor can be done with."""
+    lanes: int = _cpu.convolution_lanes
+    return lanes
+
+
 def keep_heap(largest: int) -> bool:
     """Have the C library's allocator keep freed pieces of so many bytes, -1 for all; False if it cannot be told."""
     told: bool = _cpu.keep_heap(largest=largest)

@@ -19,7 +19,7 @@ from pyimplicit.checks import check_choice, check_count, check_positive, check_t
 from pyimplicit.networks.base import Code, Network
 from pyimplicit.networks.batch_norm import relu_batch_norm
 from pyimplicit.networks.first_level import first_level
-from pyimplicit.networks.layers import pointwise
+from pyimplicit.networks.layers import convolve_grids, pointwise
 
 # variant: (levels of convolutions, resolution, padding of the gather, coordinates beside the features)
 VARIANTS: dict[str, tuple[int, int, str, bool]] = {
@@ -117,9 +117,9 @@ class FeatureGrids(Network):
                     continue
             if level > 0:
                 features, pooled = _pool(features) if pooled is None else pooled, None
-            features = _convolve(self.get_submodule(first), features)
+            features = convolve_grids(self.get_submodule(first), features)
             if second is not None:
-                features = _convolve(self.get_submodule(second), features.relu_())
+                features = convolve_grids(self.get_submodule(second), features.relu_())
             features = relu_batch_norm(normalise, features)
             code[f"grid_{level + 1}"] = features
         return code
@@ -207,13 +207,6 @@ class IFNet(FeatureGrids):
             "align_corners": bool(align_corners),
         }
         super().__init__(config, variant, levels=levels, padding_mode=padding_mode, with_coordinates=with_coordinates)
-
-
-def _convolve(layer: nn.Module, grids: Tensor) -> Tensor:
-    """Apply a convolution with channels last, as the gather reads them; a quarter less time for both on a CPU."""
-    assert isinstance(layer, nn.Conv3d)
-    weight = layer.weight.contiguous(memory_format=torch.channels_last_3d)
-    return F.conv3d(grids, weight, layer.bias, padding=layer.padding)
 
 
 def _pool(grids: Tensor) -> Tensor:

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pyimplicit import ops
+
 # Numbers of a table that is worked on at a time.
 PART = 1 << 20
 
@@ -108,6 +110,18 @@ class _ReluDropout(torch.autograd.Function):
     def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         (result,) = context.saved_tensors  # above 0 where the ReLU let it pass and it was kept
         return torch.ops.aten.threshold_backward(gradient, result.detach(), 0).mul_(context.factor), None, None
+
+
+def convolve_grids(
+    layer: nn.Module,
+    grids: Tensor,  # [B, C, D, H, W]
+) -> Tensor:  # [B, O, D, H, W], channels last
+    """Apply a 3x3x3 convolution with zeros around the grids; torch's where autocast asks for bfloat16."""
+    assert isinstance(layer, nn.Conv3d)
+    if torch.is_autocast_enabled(grids.device.type):
+        weight = layer.weight.contiguous(memory_format=torch.channels_last_3d)
+        return F.conv3d(grids, weight, layer.bias, padding=1)
+    return ops.convolve_grids(grids, layer.weight, layer.bias)
 
 
 def pointwise(layer: nn.Conv1d, x: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from pyimplicit.ops.bvh import SurfaceBVH, build_bvh
 from pyimplicit.ops.cloud_grid import CloudGrid, build_cloud_grid
+from pyimplicit.ops.convolution import convolve_grids
 from pyimplicit.ops.depth_maps import DepthViews, count_views, draw_depth
 from pyimplicit.ops.distance_mask import MaskCells, build_mask_cells, distance_mask, distance_mask_grid
 from pyimplicit.ops.distance_sampling import DistanceWeight, WeightCells, build_weight_cells, sample_by_distance
@@ -55,6 +56,7 @@ __all__ = [
     "cast_rays",
     "closest_point",
     "contains",
+    "convolve_grids",
     "count_views",
     "distance_mask",
     "distance_mask_grid",

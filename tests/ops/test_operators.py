@@ -74,6 +74,15 @@ def calls(device: torch.device) -> dict[str, Callable[[], Any]]:
         features = ops.sample_planes(*inputs)
         return features, *torch.autograd.grad(features.square().sum(), inputs)
 
+    def convolved() -> tuple[Tensor, ...]:
+        # as many cells and channels as minimal filtering takes
+        inputs = [randn(1, 128, 20, 20, 21), randn(128, 128, 3, 3, 3, seed=1), randn(128, seed=2)]
+        inputs = [values.to(device).requires_grad_() for values in inputs]
+        results = ops.convolve_grids(*inputs)
+        slopes = torch.autograd.grad(results.square().sum(), inputs, create_graph=True)
+        seconds = torch.autograd.grad(slopes[0].square().sum() + slopes[1].sum() + slopes[2].sum(), inputs[:2])
+        return results.detach(), *(slope.detach() for slope in slopes), *seconds
+
     cells = torch.arange(12_000, device=device).mul(7919).remainder(500).view(2, 2, 3000)
     features = randn(2, 3000, 8, seed=2).to(device)
 
@@ -115,6 +124,7 @@ def calls(device: torch.device) -> dict[str, Callable[[], Any]]:
         "sample_grids": sampled_grids,
         "sample_grids_linear": sampled_linear,
         "sample_planes": sampled_planes,
+        "convolve_grids": convolved,
         "scatter_mean": scattered(ops.scatter_mean),
         "scatter_max": scattered(ops.scatter_max),
         "pool_local": scattered(ops.pool_local),
@@ -208,6 +218,7 @@ def test_opcheck_covers_every_registered_operator():
         ("sample_grids", (1, 50, 3)),
         ("sample_grids_linear", (1, 50, 3)),
         ("sample_planes", (1, 50, 2)),
+        ("convolve_grids", (1, 2, 3, 3, 3)),
         ("sample_surface", (3, 3)),
         ("scatter_mean", (2, 6, 3)),
         ("scatter_max", (2, 6, 3)),
@@ -223,7 +234,7 @@ def test_compiled_whole(device, name, shape, backend):
     grid, planes = randn(1, 2, 3, 3, 3).to(device), randn(1, 2, 2, 3, 3).to(device)
     face, matrix = torch.tensor([[0, 1, 2]], dtype=torch.int32, device=device), randn(3, 4, seed=2).to(device)
     cells = torch.tensor([[0, 1, 1, 4, 4, 4], [2, 2, 3, 3, 0, 0]], device=device)
-    groups = ops.build_cell_groups(cells, 5)
+    groups, kernels = ops.build_cell_groups(cells, 5), randn(3, 2, 3, 3, 3, seed=3).to(device)
     functions: dict[str, Callable[[Tensor], Tensor]] = {
         "closest_point": lambda x: ops.closest_point(x, bvh).point * 2,
         "unsigned_distance": lambda x: ops.unsigned_distance(x * 0.5, bvh) + 1,
@@ -234,6 +245,7 @@ def test_compiled_whole(device, name, shape, backend):
         "sample_grids": lambda x: ops.sample_grids([grid, grid], x, padding_mode="zeros").square(),
         "sample_grids_linear": lambda x: ops.sample_grids_linear([grid, grid], x, matrix, coarse=[True, False]),
         "sample_planes": lambda x: ops.sample_planes(planes, x).square(),
+        "convolve_grids": lambda x: ops.convolve_grids(x, kernels).square(),
         "sample_surface": lambda x: ops.sample_surface(x, face, 7)[0] + 1,
         "scatter_mean": lambda x: ops.scatter_mean(x, ops.build_cell_groups(cells, 5), channels_first=True).square(),
         "scatter_max": lambda x: ops.scatter_max(x, groups)[0].square(),

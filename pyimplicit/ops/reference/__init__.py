@@ -5,6 +5,7 @@ and the mask takes the cloud and the distance where the operator takes a grid. T
 double precision inside, and check nothing.
 """
 
+from pyimplicit.ops.reference.convolution import convolve_grids
 from pyimplicit.ops.reference.depth_maps import count_views, draw_depth
 from pyimplicit.ops.reference.interpolation import sample_grids, sample_grids_linear, sample_planes
 from pyimplicit.ops.reference.mask import distance_mask, distance_mask_grid
@@ -31,6 +32,7 @@ __all__ = [
     "cast_rays",
     "closest_point",
     "contains",
+    "convolve_grids",
     "count_views",
     "distance_mask",
     "distance_mask_grid",
