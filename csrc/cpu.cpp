@@ -4,6 +4,7 @@
 #include "alias_build.h"
 #include "bindings.h"
 #include "bvh_build.h"
+#include "channels.h"
 #include "cloud_sort.h"
 #include "convolution.h"
 #include "corners.h"
@@ -119,6 +120,48 @@ void convolution_gradients(Array<const float> grids, int64_t batch, int64_t dept
                   executor);
 }
 
+template <typename T>
+void channel_moments(Array<const T> values, int64_t shapes, int64_t rows, int64_t channels, bool relu,
+                     Array<double> mean, Array<double> variance, Executor executor) {
+  run_channels(ChannelMoments<T>{{shapes, rows, channels}, values, relu, mean, variance}, executor);
+}
+
+template <typename T>
+void channel_products(Array<const T> gradients, Array<const T> values, Array<const T> center, Array<const T> gate,
+                      int64_t shapes, int64_t rows, int64_t channels, bool relu, Array<double> sums,
+                      Array<double> products, Executor executor) {
+  run_channels(ChannelProducts<T>{{shapes, rows, channels}, gradients, values, center, gate, relu, sums, products},
+               executor);
+}
+
+template <typename T>
+void channel_affine(Array<const T> values, Array<const T> scale, Array<const T> shift, int64_t shapes, int64_t rows,
+                    int64_t channels, bool relu, bool relu_result, Array<T> results, Executor executor) {
+  run_channels(ChannelAffine<T>{{shapes, rows, channels}, values, scale, shift, relu, relu_result, results}, executor);
+}
+
+template <typename T>
+void channel_affine_gradient(Array<const T> gradients, Array<const T> values, Array<const T> gate,
+                             Array<const T> scale, Array<const T> slope, Array<const T> shift, int64_t shapes,
+                             int64_t rows, int64_t channels, bool relu, Array<T> results, Executor executor) {
+  run_channels(ChannelAffineGradient<T>{{shapes, rows, channels}, gradients, values, gate, scale, slope, shift, relu,
+                                        results}, executor);
+}
+
+template <typename T>
+void define_channels(py::module_& module, const std::string& type) {
+  const auto name = [&](const char* kernel) { return kernel + ("_" + type); };
+  define(module, name("channel_moments").c_str(), &channel_moments<T>,
+         {"values", "shapes", "rows", "channels", "relu", "mean", "variance", "executor"});
+  define(module, name("channel_products").c_str(), &channel_products<T>,
+         {"gradients", "values", "center", "gate", "shapes", "rows", "channels", "relu", "sums", "products", "executor"});
+  define(module, name("channel_affine").c_str(), &channel_affine<T>,
+         {"values", "scale", "shift", "shapes", "rows", "channels", "relu", "relu_result", "results", "executor"});
+  define(module, name("channel_affine_gradient").c_str(), &channel_affine_gradient<T>,
+         {"gradients", "values", "gate", "scale", "slope", "shift", "shapes", "rows", "channels", "relu", "results",
+          "executor"});
+}
+
 }  // namespace pyimplicit
 
 PYBIND11_MODULE(_cpu, m, pybind11::mod_gil_not_used()) {
@@ -151,6 +194,8 @@ PYBIND11_MODULE(_cpu, m, pybind11::mod_gil_not_used()) {
   define(m, "build_pseudonormals", &build_pseudonormals,
          {"corners", "vertex", "ring", "count", "vertices", "packed", "sums", "crossed", "close", "executor"});
   define(m, "group_cells", &group_cells, {"cells", "rows", "points", "cell_count", "order", "start", "executor"});
+  define_channels<float>(m, "float32");
+  define_channels<double>(m, "float64");
   define(m, "convolve_grids", &convolve_grids,
          {"grids", "batch", "depth", "height", "width", "in", "out", "kernels", "bias", "results", "lanes", "executor"});
   define(m, "convolution_gradients", &convolution_gradients,

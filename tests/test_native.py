@@ -90,7 +90,9 @@ def test_both_modules_hold_the_same_kernels():
         "largest_magnitude_float64", "weld_corners", "match_edges", "label_bodies", "measure_bodies", "measure_faces",
         "build_pseudonormals", "group_cells", "cloud_box", "sort_cloud", "build_alias_table", "build_area_table",
         "fill_zeros", "keep_heap", "convolve_grids", "convolution_gradients", "choose_distinct_float32",
-        "choose_distinct_float64",
+        "choose_distinct_float64", "channel_moments_float32", "channel_moments_float64", "channel_products_float32",
+        "channel_products_float64", "channel_affine_float32", "channel_affine_float64",
+        "channel_affine_gradient_float32", "channel_affine_gradient_float64",
     }  # fmt: skip
     assert kernels(_native._cuda) - {"device_status"} == kernels(_native._cpu) - only_on_the_cpu
 

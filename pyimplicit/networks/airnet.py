@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from pyimplicit import ops
 from pyimplicit.checks import check_choice, check_count
 from pyimplicit.networks.base import Code, Network
-from pyimplicit.networks.batch_norm import batch_norm
 from pyimplicit.networks.layers import ResnetBlockFC, in_parts, pointwise
+from pyimplicit.networks.normalisation import batch_norm
 from pyimplicit.ops.farthest import AUTHORS_SKIP
 
 # variant: (points kept by the first reduction, width and neighbours before the second one)

@@ -185,12 +185,10 @@ class _Encoder(nn.Module):
         for block in self.blocks[1:]:
             features = features.to(clouds.dtype)  # under autocast it is none that the kernels take
             features = block(torch.cat([features, ops.pool_local(features, groups)], 2))
-        # Not channels last for a grid: torch's group norm for that layout loses digits where most cells are empty (1e-4
-        # of the output's scale on a cloud of 3,000 points).
-        maps = ops.scatter_mean(self.fc_c(features).to(clouds.dtype), groups, channels_first=self.box.is_grid)
+        maps = ops.scatter_mean(self.fc_c(features).to(clouds.dtype), groups)
+        maps = maps.view(-1, *[size] * dims, maps.shape[-1]).movedim(-1, 1)  # [K * B, C, R, R] or [B, C, R, R, R]
         if self.box.is_grid:
-            return self.unet3d(maps.view(*maps.shape[1:3], *[size] * dims))  # type: ignore[no-any-return]
-        maps = maps.view(-1, *[size] * dims, maps.shape[-1]).movedim(-1, 1)  # [K * B, C, R, R], channels last
+            return self.unet3d(maps)  # type: ignore[no-any-return]
         planes: Tensor = self.unet(maps)
         return planes.view(-1, clouds.shape[0], *planes.shape[1:]).transpose(0, 1)  # [B, K, C, R, R]
 

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pyimplicit.networks.batch_norm import update_statistics
+from pyimplicit.networks.normalisation import update_statistics
 from pyimplicit.ops import memory
 
 # Where more of the blocks are reached than this, the dense layers are no slower.

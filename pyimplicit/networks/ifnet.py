@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from pyimplicit import ops
 from pyimplicit.checks import check_choice, check_count, check_positive, check_tensor
 from pyimplicit.networks.base import Code, Network
-from pyimplicit.networks.batch_norm import relu_batch_norm
 from pyimplicit.networks.first_level import first_level
 from pyimplicit.networks.layers import convolve_grids, pointwise
+from pyimplicit.networks.normalisation import relu_batch_norm
 
 # variant: (levels of convolutions, resolution, padding of the gather, coordinates beside the features)
 VARIANTS: dict[str, tuple[int, int, str, bool]] = {

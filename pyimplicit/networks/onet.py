@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from pyimplicit.checks import check_count
 from pyimplicit.networks.base import Code, Network
-from pyimplicit.networks.batch_norm import conditional_batch_norm_relu
 from pyimplicit.networks.layers import ResnetBlockFC, pointwise
+from pyimplicit.networks.normalisation import conditional_batch_norm_relu
 
 
 class ONet(Network):

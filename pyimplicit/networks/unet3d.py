@@ -7,10 +7,14 @@ Convolutional Occupancy Networks (Peng et al., ECCV 2020), section 3.1. Paramete
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from pyimplicit.networks.layers import convolve_grids
+from pyimplicit.networks.normalisation import group_norm
 
 # Channels of a group norm share the statistics of this many groups; fewer where it does not divide the channels.
 GROUPS = 8
@@ -51,8 +55,47 @@ class UNet3D(nn.Module):
             grids = encoder(grids if level == 0 else F.max_pool3d(grids, 2))
             skips.append(grids)
         for decoder, skip in zip(self.decoders, skips[-2::-1], strict=True):
-            grids = decoder(torch.cat([skip, F.interpolate(grids, size=skip.shape[2:], mode="nearest")], 1))
+            grids = decoder(_beside(skip, grids))
         return self.final_conv(grids)  # type: ignore[no-any-return]
+
+
+def _beside(
+    fine: Tensor,  # [B, C, D, H, W]
+    coarse: Tensor,  # [B, C', D', H', W']
+) -> Tensor:  # [B, C + C', D, H, W]
+    """Concatenate fine grids and coarse ones brought to their size, each cell taking the nearest value."""
+    twice = fine.shape[2:] == torch.Size(2 * size for size in coarse.shape[2:])
+    if twice and fine.device.type == "cpu" and fine.dtype == coarse.dtype and not torch.compiler.is_compiling():
+        return _DoubledBeside.apply(fine, coarse)  # type: ignore[no-any-return, no-untyped-call]
+    return torch.cat([fine, F.interpolate(coarse, size=fine.shape[2:], mode="nearest")], 1)
+
+
+def _in_pairs(grids: Tensor, axis: int) -> Tensor:
+    """Cut an axis of even size in two: places, and the pair at each."""
+    return grids.view(*grids.shape[:axis], -1, 2, *grids.shape[axis + 1 :])
+
+
+class _DoubledBeside(torch.autograd.Function):
+    """The same for grids of twice the size, channels last: torch's way copies them twice more forward and back."""
+
+    @staticmethod
+    def forward(context: Any, fine: Tensor, coarse: Tensor) -> Tensor:
+        context.own = fine.shape[1]
+        both = fine.new_empty(fine.shape[0], *fine.shape[2:], context.own + coarse.shape[1])
+        both[..., : context.own] = fine.movedim(1, 4)
+        pairs = both[..., context.own :]
+        for axis in (1, 3, 5):
+            pairs = _in_pairs(pairs, axis)
+        pairs.copy_(coarse.movedim(1, 4)[:, :, None, :, None, :, None])
+        return both.movedim(4, 1)
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        of_coarse = gradient[:, context.own :]
+        for axis in (2, 3, 4):
+            first, second = _in_pairs(of_coarse, axis).unbind(axis + 1)
+            of_coarse = first + second
+        return gradient[:, : context.own], of_coarse
 
 
 class _Level(nn.Module):
@@ -75,4 +118,4 @@ class _NormConv(nn.Module):
         self.conv = nn.Conv3d(in_channels, out_channels, 3, padding=1, bias=False)
 
     def forward(self, grids: Tensor) -> Tensor:
-        return self.conv(self.groupnorm(grids)).relu_()  # type: ignore[no-any-return]
+        return convolve_grids(self.conv, group_norm(self.groupnorm, grids)).relu_()

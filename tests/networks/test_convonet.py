@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from pyimplicit import networks
+from pyimplicit.networks.unet3d import _beside
 from tests.networks.small import build, inputs
 
 
@@ -73,3 +74,20 @@ def test_a_cloud_with_one_point_twice_is_the_cloud_with_it_once() -> None:
         points, clouds = inputs(network, 1, 10, cloud=6)
         doubled = torch.cat([clouds, clouds], 1)  # every mean and maximum stays
         torch.testing.assert_close(network(points, doubled), network(points, clouds), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(4, 4, 4), (4, 6, 10), (5, 4, 7)])
+def test_fine_and_coarse_grids_side_by_side(size: tuple[int, int, int]) -> None:
+    """Grids of twice the size have a way of their own; odd ones torch's."""
+    torch.manual_seed(0)
+    layout = torch.channels_last_3d
+    fine = torch.randn(2, 3, *size, dtype=torch.float64).to(memory_format=layout).requires_grad_()
+    coarse = torch.randn(2, 5, *(of // 2 for of in size), dtype=torch.float64).to(memory_format=layout).requires_grad_()
+    both = _beside(fine, coarse)
+    expected = torch.cat([fine, F.interpolate(coarse, size=size, mode="nearest")], 1)
+    assert torch.equal(both, expected)
+    probe = torch.randn_like(both)
+    slopes = (torch.autograd.grad((of * probe).sum(), (fine, coarse)) for of in (both, expected))
+    for ours, torchs in zip(*slopes, strict=True):
+        torch.testing.assert_close(ours, torchs)
+    assert torch.autograd.gradgradcheck(_beside, (fine, coarse))

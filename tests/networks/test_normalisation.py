@@ -6,7 +6,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pyimplicit.networks.batch_norm import LINE, PIECE, batch_norm, conditional_batch_norm_relu, relu_batch_norm
+from pyimplicit.networks.normalisation import batch_norm, conditional_batch_norm_relu, group_norm, relu_batch_norm
+
+PIECE = 1 << 16  # numbers that the kernels work on at a time
+LINE = 64  # and in a line
 
 
 def pair(kind: type[nn.BatchNorm1d | nn.BatchNorm3d], channels: int, **options: object) -> tuple[nn.Module, nn.Module]:
@@ -100,3 +103,71 @@ def test_second_derivatives_of_conditional_normalisation() -> None:
     features = torch.randn(2, 3, 2, dtype=torch.float64, requires_grad=True)
     gamma, beta = torch.randn(2, 2, 2, dtype=torch.float64, requires_grad=True).unbind()
     assert torch.autograd.gradgradcheck(lambda *values: conditional(*values)[0], (features, gamma, beta))
+
+
+@pytest.mark.parametrize(("channels", "groups"), [(6, 2), (96, 8), (130, 10)])
+@pytest.mark.parametrize("affine", [True, False])
+def test_group_normalisation_agrees_with_torch(channels: int, groups: int, affine: bool) -> None:
+    torch.manual_seed(0)
+    norm = nn.GroupNorm(groups, channels, affine=affine).double()
+    for parameter in norm.parameters():
+        nn.init.normal_(parameter)
+    features = torch.randn(3, channels, 7, 9, 12, dtype=torch.float64).to(memory_format=torch.channels_last_3d)
+    features.requires_grad_()
+    result, expected = group_norm(norm, features), norm(features)
+    torch.testing.assert_close(result, expected)
+    assert result.is_contiguous(memory_format=torch.channels_last_3d)
+    probe, inputs = torch.randn_like(result), [features, *norm.parameters()]
+    slopes = (torch.autograd.grad((of * probe).sum(), inputs) for of in (result, expected))
+    for ours, torchs in zip(*slopes, strict=True):
+        torch.testing.assert_close(ours, torchs)
+
+
+def test_second_derivatives_of_group_normalisation() -> None:
+    torch.manual_seed(0)
+    norm = nn.GroupNorm(2, 4).double()
+    features = torch.randn(2, 4, 1, 2, 2, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradgradcheck(lambda x: group_norm(norm, x), features)
+
+
+def test_group_normalisation_is_exact_where_most_cells_are_empty() -> None:
+    """As the grid of a cloud is; channels of very different size share a group."""
+    torch.manual_seed(0)
+    features = torch.zeros(1, 32, 32, 32, 32).to(memory_format=torch.channels_last_3d)
+    a, b, c = torch.randint(32, (3, 500))
+    features[0, :, a, b, c] = torch.randn(32, 500) * torch.logspace(-2, 2, 32)[:, None]
+    norm = nn.GroupNorm(8, 32)
+    expected = nn.GroupNorm(8, 32).double()(features.double())
+    torch.testing.assert_close(group_norm(norm, features).double(), expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("after", [True, False])
+def test_nan_is_not_taken_for_a_number_below_0(after: bool) -> None:
+    features = torch.randn(2, 5, 3)
+    features[1, 2, 0] = torch.nan
+    result = relu_or_conditional(features, after)
+    assert result[..., 0].isnan().all()
+    assert result[..., 1:].isfinite().all()
+
+
+def relu_or_conditional(features: Tensor, after: bool) -> Tensor:
+    """The two that have a ReLU, before or after."""
+    if after:
+        return conditional_batch_norm_relu(
+            nn.BatchNorm1d(3, affine=False), features, torch.ones(2, 3), torch.ones(2, 3)
+        )
+    grids = features.movedim(2, 1)[..., None, None]
+    return relu_batch_norm(nn.BatchNorm3d(3), grids)[..., 0, 0].movedim(1, 2)
+
+
+@pytest.mark.parametrize("threads", [2, 5])
+def test_same_bits_on_any_number_of_threads(threads: int) -> None:
+    torch.manual_seed(0)
+    features, probe = torch.randn(2, 4, 40_000, 24)
+    found = []
+    for count in (1, threads):
+        torch.set_num_threads(count)
+        inputs = features.clone().requires_grad_()
+        result = conditional_batch_norm_relu(nn.BatchNorm1d(24, affine=False), inputs, probe[:, 0], probe[:, 1])
+        found.append((result.detach(), *torch.autograd.grad((result * probe).sum(), inputs)))
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
