@@ -87,14 +87,15 @@ struct ChannelAffineGradient {
   T* results;  // [S, N, C]
 };
 
-// In channels_cpu.cpp, for float and double.
+// In channels_cpu.cpp, for float and double. `plain`: for every processor, not for the best that this one has; the tests
+// compare the two.
 template <typename T>
-void run_channels(const ChannelMoments<T>& kernel, Executor executor);
+void run_channels(const ChannelMoments<T>& kernel, bool plain, Executor executor);
 template <typename T>
-void run_channels(const ChannelProducts<T>& kernel, Executor executor);
+void run_channels(const ChannelProducts<T>& kernel, bool plain, Executor executor);
 template <typename T>
-void run_channels(const ChannelAffine<T>& kernel, Executor executor);
+void run_channels(const ChannelAffine<T>& kernel, bool plain, Executor executor);
 template <typename T>
-void run_channels(const ChannelAffineGradient<T>& kernel, Executor executor);
+void run_channels(const ChannelAffineGradient<T>& kernel, bool plain, Executor executor);
 
 }  // namespace pyimplicit

@@ -1,4 +1,5 @@
 // Normalisations on the CPU: channels_simd.h, compiled for each instruction set and chosen at run time.
+#include <algorithm>
 #include <initializer_list>
 
 #include "channels.h"
@@ -7,13 +8,13 @@
 #if defined(PIM_HAVE_AVX2)
 #pragma GCC push_options
 #pragma GCC target("avx2,fma")
-namespace pyimplicit::avx2 {
+namespace pyimplicit::avx2::channels {
 #include "channels_simd.h"
 }
 #pragma GCC pop_options
 #endif
 
-namespace pyimplicit::baseline {
+namespace pyimplicit::baseline::channels {
 #include "channels_simd.h"
 }
 
@@ -44,96 +45,117 @@ void each_piece(const ChannelTable& table, Executor executor, const Run& run) {
   parallel_for(table.pieces(), at, executor, 1);
 }
 
-// Two sums of each channel of each shape, in the order of the pieces: found [S, C, 2].
+// Two sums of each channel of a piece, [2, line], with factors for each channel.
 template <typename T, typename Kernel>
-std::vector<double> sum_up(const Kernel& kernel, const std::vector<T>& factors, Executor executor) {
-  const ChannelTable& table = kernel.table;
-  const int64_t channels = table.channels;
-  const bool use_avx2 = have_avx2();
-  std::vector<double> of_pieces(table.pieces() * channels * 2);
-  each_piece(table, executor, [&](int64_t index, auto piece, int64_t first, int64_t numbers, int64_t length) {
-    const std::vector<T> lines = repeat<T>(table, piece.shape, {factors.data()});
-    std::vector<double> work(2 * length);
-    (void)use_avx2;
+std::vector<double> sum_piece(const Kernel& kernel, bool plain, int64_t first, int64_t numbers, int64_t length,
+                              const T* lines) {
+  std::vector<double> sums(2 * length);
 #if defined(PIM_HAVE_AVX2)
-    if (use_avx2) {
-      avx2::run_piece(kernel, first, numbers, length, lines.data(), work.data());
-    } else
-#endif
-      baseline::run_piece(kernel, first, numbers, length, lines.data(), work.data());
-    double* sums = of_pieces.data() + index * channels * 2;
-    for (int64_t k = 0; k < length; ++k) {
-      sums[k % channels * 2] += work[k], sums[k % channels * 2 + 1] += work[length + k];
-    }
-  });
-  std::vector<double> found(table.shapes * channels * 2);
-  for (int64_t index = 0; index < table.pieces(); ++index) {
-    double* sums = found.data() + index / table.pieces_each() * channels * 2;
-    for (int64_t k = 0; k < channels * 2; ++k) sums[k] += of_pieces[index * channels * 2 + k];
+  if (!plain && have_avx2()) {
+    avx2::channels::run_piece(kernel, first, numbers, length, lines, sums.data());
+    return sums;
   }
-  return found;
+#endif
+  (void)plain;
+  baseline::channels::run_piece(kernel, first, numbers, length, lines, sums.data());
+  return sums;
+}
+
+// Of one of the two sums of a line, those of each channel.
+void fold(const double* line, int64_t length, int64_t channels, double* sums) {
+  std::fill_n(sums, channels, 0.0);
+  for (int64_t k = 0; k < length; ++k) sums[k % channels] += line[k];
 }
 
 template <typename T, typename Kernel>
-void map(const Kernel& kernel, std::initializer_list<const T*> factors, Executor executor) {
-  const bool use_avx2 = have_avx2();
+void map(const Kernel& kernel, bool plain, std::initializer_list<const T*> factors, Executor executor) {
+  const bool use_avx2 = !plain && have_avx2();
   each_piece(kernel.table, executor, [&](int64_t, auto piece, int64_t first, int64_t numbers, int64_t length) {
     const std::vector<T> lines = repeat<T>(kernel.table, piece.shape, factors);
     (void)use_avx2;
 #if defined(PIM_HAVE_AVX2)
-    if (use_avx2) return avx2::run_piece(kernel, first, numbers, length, lines.data());
+    if (use_avx2) return avx2::channels::run_piece(kernel, first, numbers, length, lines.data());
 #endif
-    baseline::run_piece(kernel, first, numbers, length, lines.data());
+    baseline::channels::run_piece(kernel, first, numbers, length, lines.data());
   });
 }
 
 }  // namespace
 
+// Each piece about its own mean, roughly known from a first look: squares of numbers far from 0 would lose the digits that
+// tell these apart. Then piece by piece put together.
+// Source: Chan, Golub and LeVeque, "Algorithms for Computing the Sample Variance", 1983, section 2.
 template <typename T>
-void run_channels(const ChannelMoments<T>& kernel, Executor executor) {
+void run_channels(const ChannelMoments<T>& kernel, bool plain, Executor executor) {
   const ChannelTable& table = kernel.table;
-  // Relative to the first row: squares of numbers far from 0 would lose the digits that tell them apart.
-  std::vector<T> reference;
-  for (int64_t s = 0; s < table.shapes; ++s) {
-    for (int64_t c = 0; c < table.channels; ++c) {
-      const T value = kernel.values[s * table.rows * table.channels + c];
-      reference.push_back(kernel.relu ? baseline::positive_part(value) : value);
+  const int64_t channels = table.channels;
+  std::vector<double> of_pieces(table.pieces() * channels * 2);  // mean, and sum of squares about it
+  each_piece(table, executor, [&](int64_t index, auto piece, int64_t first, int64_t numbers, int64_t length) {
+    double *mean = of_pieces.data() + index * channels * 2, *squares = mean + channels;
+    const double count = double(piece.count);
+    std::vector<T> lines(length);
+    fold(sum_piece<T>(kernel, plain, first, numbers, length, lines.data()).data(), length, channels, mean);
+    for (int64_t k = 0; k < length; ++k) lines[k] = T(mean[k % channels] / count);
+    const std::vector<double> sums = sum_piece<T>(kernel, plain, first, numbers, length, lines.data());
+    fold(sums.data(), length, channels, mean);
+    fold(sums.data() + length, length, channels, squares);
+    for (int64_t c = 0; c < channels; ++c) {
+      const double moved = mean[c] / count;
+      squares[c] -= moved * mean[c], mean[c] = double(lines[c]) + moved;
+    }
+  });
+  for (int64_t i = 0; i < table.shapes * channels; ++i) {
+    const int64_t shape = i / channels, c = i % channels;
+    double count = 0, mean = 0, squares = 0;
+    for (int64_t k = 0; k < table.pieces_each(); ++k) {
+      const int64_t index = shape * table.pieces_each() + k;
+      const double *of = of_pieces.data() + index * channels * 2, more = double(table.piece(index).count);
+      const double apart = of[c] - mean, both = count + more;
+      squares += of[channels + c] + apart * apart * (count * more / both);
+      mean += apart * (more / both);
+      count = both;
+    }
+    kernel.mean[i] = mean;
+    kernel.variance[i] = squares < 0 ? 0 : squares / count;  // NaN stays
+  }
+}
+
+template <typename T>
+void run_channels(const ChannelProducts<T>& kernel, bool plain, Executor executor) {
+  const ChannelTable& table = kernel.table;
+  const int64_t channels = table.channels;
+  std::vector<double> of_pieces(table.pieces() * channels * 2);
+  each_piece(table, executor, [&](int64_t index, auto piece, int64_t first, int64_t numbers, int64_t length) {
+    const std::vector<T> lines = repeat<T>(table, piece.shape, {kernel.center});
+    const std::vector<double> line = sum_piece<T>(kernel, plain, first, numbers, length, lines.data());
+    double* sums = of_pieces.data() + index * channels * 2;
+    fold(line.data(), length, channels, sums);
+    fold(line.data() + length, length, channels, sums + channels);
+  });
+  for (int64_t i = 0; i < table.shapes * channels; ++i) {
+    const double* first = of_pieces.data() + i / channels * table.pieces_each() * channels * 2 + i % channels;
+    kernel.sums[i] = kernel.products[i] = 0;
+    for (int64_t k = 0; k < table.pieces_each(); ++k) {
+      kernel.sums[i] += first[2 * k * channels], kernel.products[i] += first[(2 * k + 1) * channels];
     }
   }
-  const std::vector<double> sums = sum_up<T>(kernel, reference, executor);
-  for (int64_t i = 0; i < table.shapes * table.channels; ++i) {
-    const double mean = sums[2 * i] / double(table.rows);
-    const double variance = sums[2 * i + 1] / double(table.rows) - mean * mean;
-    kernel.mean[i] = double(reference[i]) + mean;
-    kernel.variance[i] = variance < 0 ? 0 : variance;  // NaN stays
-  }
 }
 
 template <typename T>
-void run_channels(const ChannelProducts<T>& kernel, Executor executor) {
-  const ChannelTable& table = kernel.table;
-  const std::vector<T> center(kernel.center, kernel.center + table.shapes * table.channels);
-  const std::vector<double> sums = sum_up<T>(kernel, center, executor);
-  for (int64_t i = 0; i < table.shapes * table.channels; ++i) {
-    kernel.sums[i] = sums[2 * i], kernel.products[i] = sums[2 * i + 1];
-  }
+void run_channels(const ChannelAffine<T>& kernel, bool plain, Executor executor) {
+  map<T>(kernel, plain, {kernel.scale, kernel.shift}, executor);
 }
 
 template <typename T>
-void run_channels(const ChannelAffine<T>& kernel, Executor executor) {
-  map<T>(kernel, {kernel.scale, kernel.shift}, executor);
-}
-
-template <typename T>
-void run_channels(const ChannelAffineGradient<T>& kernel, Executor executor) {
-  map<T>(kernel, {kernel.scale, kernel.slope, kernel.shift}, executor);
+void run_channels(const ChannelAffineGradient<T>& kernel, bool plain, Executor executor) {
+  map<T>(kernel, plain, {kernel.scale, kernel.slope, kernel.shift}, executor);
 }
 
 #define PIM_INSTANTIATE(T)                                                     \
-  template void run_channels(const ChannelMoments<T>&, Executor);              \
-  template void run_channels(const ChannelProducts<T>&, Executor);             \
-  template void run_channels(const ChannelAffine<T>&, Executor);               \
-  template void run_channels(const ChannelAffineGradient<T>&, Executor);
+  template void run_channels(const ChannelMoments<T>&, bool, Executor);              \
+  template void run_channels(const ChannelProducts<T>&, bool, Executor);             \
+  template void run_channels(const ChannelAffine<T>&, bool, Executor);               \
+  template void run_channels(const ChannelAffineGradient<T>&, bool, Executor);
 PIM_INSTANTIATE(float)
 PIM_INSTANTIATE(double)
 #undef PIM_INSTANTIATE

@@ -71,7 +71,7 @@ struct ConvolutionGradients {
   // Tiles are summed up in so many parts, whatever the threads, so that the sum never depends on these.
   int64_t parts() const {
     constexpr int64_t kMemory = int64_t(1) << 25;  // bytes
-    return std::min(shape.pieces(), std::min<int64_t>(16, std::max<int64_t>(2, kMemory / (4 * part_size()))));
+    return std::min(shape.pieces(), std::min<int64_t>(32, std::max<int64_t>(4, kMemory / (4 * part_size()))));
   }
 
   int64_t part_size() const { return (kTurned * shape.in + 1) * shape.out; }

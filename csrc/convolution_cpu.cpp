@@ -12,7 +12,7 @@
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx512vl,avx512dq,avx512bw,avx2,fma,prefer-vector-width=512")
 #define PIM_LANES 16
-namespace pyimplicit::avx512 {
+namespace pyimplicit::avx512::convolution {
 #include "convolution_simd.h"
 }
 #undef PIM_LANES
@@ -21,7 +21,7 @@ namespace pyimplicit::avx512 {
 #pragma GCC push_options
 #pragma GCC target("avx2,fma")
 #define PIM_LANES 8
-namespace pyimplicit::avx2 {
+namespace pyimplicit::avx2::convolution {
 #include "convolution_simd.h"
 }
 #undef PIM_LANES
@@ -29,7 +29,7 @@ namespace pyimplicit::avx2 {
 #endif
 
 #define PIM_LANES 4
-namespace pyimplicit::baseline {
+namespace pyimplicit::baseline::convolution {
 #include "convolution_simd.h"
 }
 
@@ -59,10 +59,11 @@ void run_convolution(const ConvolveGrids& kernel, int lanes, Executor executor) 
   const auto piece = [&](int64_t index) {
     float* const memory = work_memory(kernel.shape);
 #if defined(PIM_HAVE_AVX2)
-    if (used == 16) return avx512::run_piece(kernel, index, memory);
-    if (used == 8) return avx2::run_piece(kernel, index, memory);
+    if (used == 16) return avx512::convolution::run_piece(kernel, index, memory);
+    if (used == 8) return avx2::convolution::run_piece(kernel, index, memory);
 #endif
-    baseline::run_piece(kernel, index, memory);
+    (void)used;
+    baseline::convolution::run_piece(kernel, index, memory);
   };
   parallel_for(kernel.shape.pieces(), piece, executor, 1);
 }
@@ -74,10 +75,11 @@ void run_convolution(const ConvolutionGradients& kernel, int lanes, Executor exe
   const auto add = [&](int64_t index, float* to) {
     float* const memory = work_memory(kernel.shape);
 #if defined(PIM_HAVE_AVX2)
-    if (used == 16) return avx512::add_piece(kernel, index, memory, to);
-    if (used == 8) return avx2::add_piece(kernel, index, memory, to);
+    if (used == 16) return avx512::convolution::add_piece(kernel, index, memory, to);
+    if (used == 8) return avx2::convolution::add_piece(kernel, index, memory, to);
 #endif
-    baseline::add_piece(kernel, index, memory, to);
+    (void)used;
+    baseline::convolution::add_piece(kernel, index, memory, to);
   };
   const auto part = [&](int64_t first) {
     sums[first].resize(size);

@@ -122,44 +122,48 @@ void convolution_gradients(Array<const float> grids, int64_t batch, int64_t dept
 
 template <typename T>
 void channel_moments(Array<const T> values, int64_t shapes, int64_t rows, int64_t channels, bool relu,
-                     Array<double> mean, Array<double> variance, Executor executor) {
-  run_channels(ChannelMoments<T>{{shapes, rows, channels}, values, relu, mean, variance}, executor);
+                     Array<double> mean, Array<double> variance, bool plain, Executor executor) {
+  run_channels(ChannelMoments<T>{{shapes, rows, channels}, values, relu, mean, variance}, plain, executor);
 }
 
 template <typename T>
 void channel_products(Array<const T> gradients, Array<const T> values, Array<const T> center, Array<const T> gate,
                       int64_t shapes, int64_t rows, int64_t channels, bool relu, Array<double> sums,
-                      Array<double> products, Executor executor) {
-  run_channels(ChannelProducts<T>{{shapes, rows, channels}, gradients, values, center, gate, relu, sums, products},
+                      Array<double> products, bool plain, Executor executor) {
+  run_channels(ChannelProducts<T>{{shapes, rows, channels}, gradients, values, center, gate, relu, sums, products}, plain,
                executor);
 }
 
 template <typename T>
 void channel_affine(Array<const T> values, Array<const T> scale, Array<const T> shift, int64_t shapes, int64_t rows,
-                    int64_t channels, bool relu, bool relu_result, Array<T> results, Executor executor) {
-  run_channels(ChannelAffine<T>{{shapes, rows, channels}, values, scale, shift, relu, relu_result, results}, executor);
+                    int64_t channels, bool relu, bool relu_result, Array<T> results, bool plain, Executor executor) {
+  run_channels(ChannelAffine<T>{{shapes, rows, channels}, values, scale, shift, relu, relu_result, results}, plain,
+               executor);
 }
 
 template <typename T>
 void channel_affine_gradient(Array<const T> gradients, Array<const T> values, Array<const T> gate,
                              Array<const T> scale, Array<const T> slope, Array<const T> shift, int64_t shapes,
-                             int64_t rows, int64_t channels, bool relu, Array<T> results, Executor executor) {
+                             int64_t rows, int64_t channels, bool relu, Array<T> results, bool plain,
+                             Executor executor) {
   run_channels(ChannelAffineGradient<T>{{shapes, rows, channels}, gradients, values, gate, scale, slope, shift, relu,
-                                        results}, executor);
+                                        results}, plain, executor);
 }
 
 template <typename T>
 void define_channels(py::module_& module, const std::string& type) {
   const auto name = [&](const char* kernel) { return kernel + ("_" + type); };
   define(module, name("channel_moments").c_str(), &channel_moments<T>,
-         {"values", "shapes", "rows", "channels", "relu", "mean", "variance", "executor"});
+         {"values", "shapes", "rows", "channels", "relu", "mean", "variance", "plain", "executor"});
   define(module, name("channel_products").c_str(), &channel_products<T>,
-         {"gradients", "values", "center", "gate", "shapes", "rows", "channels", "relu", "sums", "products", "executor"});
+         {"gradients", "values", "center", "gate", "shapes", "rows", "channels", "relu", "sums", "products", "plain",
+          "executor"});
   define(module, name("channel_affine").c_str(), &channel_affine<T>,
-         {"values", "scale", "shift", "shapes", "rows", "channels", "relu", "relu_result", "results", "executor"});
+         {"values", "scale", "shift", "shapes", "rows", "channels", "relu", "relu_result", "results", "plain",
+          "executor"});
   define(module, name("channel_affine_gradient").c_str(), &channel_affine_gradient<T>,
          {"gradients", "values", "gate", "scale", "slope", "shift", "shapes", "rows", "channels", "relu", "results",
-          "executor"});
+          "plain", "executor"});
 }
 
 }  // namespace pyimplicit

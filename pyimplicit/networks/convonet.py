@@ -185,7 +185,11 @@ class _Encoder(nn.Module):
         for block in self.blocks[1:]:
             features = features.to(clouds.dtype)  # under autocast it is none that the kernels take
             features = block(torch.cat([features, ops.pool_local(features, groups)], 2))
-        maps = ops.scatter_mean(self.fc_c(features).to(clouds.dtype), groups)
+        # Channels last but for grids on a GPU, where torch's group norm knows the other layout only.
+        first = self.box.is_grid and clouds.device.type != "cpu"
+        maps = ops.scatter_mean(self.fc_c(features).to(clouds.dtype), groups, channels_first=first)
+        if first:
+            return self.unet3d(maps.view(*maps.shape[1:3], *[size] * dims))  # type: ignore[no-any-return]
         maps = maps.view(-1, *[size] * dims, maps.shape[-1]).movedim(-1, 1)  # [K * B, C, R, R] or [B, C, R, R, R]
         if self.box.is_grid:
             return self.unet3d(maps)  # type: ignore[no-any-return]

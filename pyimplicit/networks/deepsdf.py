@@ -17,7 +17,7 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from pyimplicit.checks import check_between, check_count
 from pyimplicit.networks.base import Code, Network
-from pyimplicit.networks.layers import in_parts, part_size, relu_dropout
+from pyimplicit.networks.layers import in_parts, linear, part_size, relu_dropout
 
 
 class DeepSDF(Network):
@@ -117,7 +117,7 @@ class DeepSDF(Network):
                 if index == 0 or index == self.skip_layer:
                     hidden = _linear_of_code(weight, bias, hidden, own, code)
                 else:
-                    hidden = F.linear(hidden, weight, bias)
+                    hidden = linear(hidden, weight, bias)
                 if bypass and index + 1 == layers:
                     hidden = before * bypass + hidden * (1 - bypass)
                 drawn = None if kept is None else kept[index][:, part]

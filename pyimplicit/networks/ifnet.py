@@ -18,7 +18,7 @@ from pyimplicit import ops
 from pyimplicit.checks import check_choice, check_count, check_positive, check_tensor
 from pyimplicit.networks.base import Code, Network
 from pyimplicit.networks.first_level import first_level
-from pyimplicit.networks.layers import convolve_grids, pointwise
+from pyimplicit.networks.layers import GridConvolution, pointwise
 from pyimplicit.networks.normalisation import relu_batch_norm
 
 # variant: (levels of convolutions, resolution, padding of the gather, coordinates beside the features)
@@ -72,9 +72,9 @@ class FeatureGrids(Network):
         channels = [1] + [width * min(1 << level, WIDEST) for level in range(levels)]
         self.channels = channels
         for level, (first, second, _) in enumerate(LEVELS[:levels]):
-            self.add_module(first, nn.Conv3d(channels[level], channels[level + 1], 3, padding=1))
+            self.add_module(first, GridConvolution(channels[level], channels[level + 1]))
             if second is not None:
-                self.add_module(second, nn.Conv3d(channels[level + 1], channels[level + 1], 3, padding=1))
+                self.add_module(second, GridConvolution(channels[level + 1], channels[level + 1]))
         features = 7 * sum(channels) + (3 if with_coordinates else 0)
         self.fc_0 = nn.Conv1d(features, 2 * hidden if with_coordinates else hidden, 1)
         self.fc_1 = nn.Conv1d(self.fc_0.out_channels, hidden, 1)
@@ -117,9 +117,9 @@ class FeatureGrids(Network):
                     continue
             if level > 0:
                 features, pooled = _pool(features) if pooled is None else pooled, None
-            features = convolve_grids(self.get_submodule(first), features)
+            features = self.get_submodule(first)(features)
             if second is not None:
-                features = convolve_grids(self.get_submodule(second), features.relu_())
+                features = self.get_submodule(second)(features.relu_())
             features = relu_batch_norm(normalise, features)
             code[f"grid_{level + 1}"] = features
         return code

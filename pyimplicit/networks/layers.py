@@ -71,14 +71,15 @@ class ResnetBlockFC(nn.Module):
 
         A linear layer of a concatenation is the sum of two linear layers, and the one of `shared` runs once.
         """
-        hidden = self.fc_1(_linear(self.fc_0, F.relu(x), None if shared is None else F.relu(shared)).relu_())
+        hidden = _linear(self.fc_0, F.relu(x), None if shared is None else F.relu(shared)).relu_()
+        hidden = linear(hidden, self.fc_1.weight, self.fc_1.bias)
         shortcut = x if self.shortcut is None else _linear(self.shortcut, x, shared)
         return torch.add(hidden, shortcut)
 
 
 def _linear(layer: nn.Linear, x: Tensor, shared: Tensor | None) -> Tensor:
     if shared is None:
-        return layer(x)  # type: ignore[no-any-return]
+        return linear(x, layer.weight, layer.bias)
     own = x.shape[-1]
     return F.linear(x, layer.weight[:, :own]) + F.linear(shared, layer.weight[:, own:], layer.bias)
 
@@ -112,18 +113,37 @@ class _ReluDropout(torch.autograd.Function):
         return torch.ops.aten.threshold_backward(gradient, result.detach(), 0).mul_(context.factor), None, None
 
 
-def convolve_grids(
-    layer: nn.Module,
-    grids: Tensor,  # [B, C, D, H, W]
-) -> Tensor:  # [B, O, D, H, W], channels last
-    """Apply a 3x3x3 convolution with zeros around the grids; torch's where autocast asks for bfloat16."""
-    assert isinstance(layer, nn.Conv3d)
-    if torch.is_autocast_enabled(grids.device.type):
-        weight = layer.weight.contiguous(memory_format=torch.channels_last_3d)
-        return F.conv3d(grids, weight, layer.bias, padding=1)
-    return ops.convolve_grids(grids, layer.weight, layer.bias)
+class GridConvolution(nn.Conv3d):
+    """A 3x3x3 convolution with zeros around the grids: on a CPU `ops.convolve_grids`, where autocast has no say."""
+
+    def __init__(self, in_channels: int, out_channels: int, bias: bool = True) -> None:
+        super().__init__(in_channels, out_channels, 3, padding=1, bias=bias)
+
+    def forward(self, grids: Tensor) -> Tensor:  # [B, C, D, H, W] to [B, O, D, H, W]
+        """Return the convolved grids, channels last where the given ones are, and on a CPU."""
+        if grids.device.type == "cpu" and not torch.is_autocast_enabled("cpu"):
+            return ops.convolve_grids(grids, self.weight, self.bias)
+        weight, layout = self.weight, torch.channels_last_3d
+        if grids.is_contiguous(memory_format=layout):
+            weight = weight.contiguous(memory_format=layout)
+        return F.conv3d(grids, weight, self.bias, padding=1)
 
 
 def pointwise(layer: nn.Conv1d, x: Tensor) -> Tensor:
     """Apply a convolution of kernel size 1 to channels-last features: a matrix product, twice as fast."""
-    return F.linear(x, layer.weight.squeeze(2), layer.bias)
+    return linear(x, layer.weight.squeeze(2), layer.bias)
+
+
+def linear(
+    x: Tensor,  # [..., C]
+    weight: Tensor,  # [O, C]
+    bias: Tensor | None = None,  # [O]
+) -> Tensor:  # [..., O]
+    """Apply a linear layer to features of which the result may be changed in place without a copy.
+
+    For three axes and more, torch's own is a view, and changing a view in place copies its gradient twice.
+    """
+    if bias is None or x.dim() < 3:
+        return F.linear(x, weight, bias)
+    rows = torch.addmm(bias, x.flatten(0, -2), weight.t())
+    return torch.ops.aten._unsafe_view(rows, (*x.shape[:-1], weight.shape[0]))  # type: ignore[no-any-return]

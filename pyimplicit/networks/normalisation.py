@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from pyimplicit.ops import channels as kernels
+from pyimplicit.ops._library import is_followed
 
 # Averages factors [S, C] over what shares its statistics, and returns them as wide as before.
 Pool = Callable[[Tensor], Tensor]
@@ -36,7 +37,7 @@ def relu_batch_norm(
     features: Tensor,  # [B, C, D, H, W]
 ) -> Tensor:  # [B, C, D, H, W]
     """Return norm(relu(features)), as the layers would give it with exact sums; channels last where they are."""
-    if not _takes(features, norm):
+    if not _takes(features.movedim(1, -1), norm):
         return norm(features.relu())  # type: ignore[no-any-return]
     last = features.movedim(1, 4)
     return _batch(norm, last.flatten(0, 3), after_relu=True).view(last.shape).movedim(4, 1)
@@ -57,25 +58,24 @@ def conditional_batch_norm_relu(
     return result
 
 
-def group_norm(
-    norm: nn.GroupNorm,
-    features: Tensor,  # [B, C, ...]
-) -> Tensor:  # [B, C, ...]
-    """Return `norm` of features, channels last."""
-    last = features.movedim(1, -1)
-    plain = features.dtype in kernels.DTYPES and not torch.compiler.is_compiling()
-    if not plain or features.device.type != "cpu" or features.numel() == 0:
-        return norm(features)  # type: ignore[no-any-return]
-    batch, channels = features.shape[:2]
-    weight, bias = (None if of is None else of.expand(batch, -1) for of in (norm.weight, norm.bias))
+class GroupNorm(nn.GroupNorm):
+    """Torch's layer, for features [B, C, ...] that are channels last on a CPU."""
 
-    def pool(factors: Tensor) -> Tensor:
-        groups = factors.view(batch, norm.num_groups, -1)
-        return groups.mean(2, keepdim=True).expand_as(groups).reshape(batch, -1)
+    def forward(self, features: Tensor) -> Tensor:
+        """Return normalised features of the same shape."""
+        batch, channels = features.shape[:2]
+        if channels != self.num_channels or features.numel() == 0 or not _is_plain(features):
+            return super().forward(features)
+        weight, bias = (None if of is None else of.expand(batch, -1) for of in (self.weight, self.bias))
 
-    rows = last.reshape(batch, -1, channels)
-    result, _, _ = _normalise(rows, weight, bias, norm.eps, pool, relu=False, relu_result=False)
-    return result.view(last.shape).movedim(-1, 1)
+        def pool(factors: Tensor) -> Tensor:
+            groups = factors.view(batch, self.num_groups, -1)
+            return groups.mean(2, keepdim=True).expand_as(groups).reshape(batch, -1)
+
+        last = features.movedim(1, -1)
+        rows = last.reshape(batch, -1, channels)
+        result, _, _ = _normalise(rows, weight, bias, self.eps, pool, relu=False, relu_result=False)
+        return result.view(last.shape).movedim(-1, 1)
 
 
 @torch.no_grad()
@@ -90,9 +90,13 @@ def update_statistics(norm: nn.modules.batchnorm._BatchNorm, mean: Tensor, varia
 
 
 def _takes(features: Tensor, norm: nn.modules.batchnorm._BatchNorm) -> bool:
-    """Whether the sums are done here: elsewhere torch's own are exact, or the layer is traced or of halves."""
-    plain = features.dtype in kernels.DTYPES and not torch.compiler.is_compiling()
-    return norm.training and plain and features.device.type == "cpu" and features.numel() > features.shape[-1]
+    """Whether features [..., C] are normalised here: elsewhere torch's sums are exact, or it knows what to refuse."""
+    several = features.shape[-1] == norm.num_features and features.numel() > features.shape[-1]
+    return norm.training and several and _is_plain(features)
+
+
+def _is_plain(features: Tensor) -> bool:
+    return features.device.type == "cpu" and features.dtype in kernels.DTYPES and not is_followed(features)
 
 
 def _batch(norm: nn.modules.batchnorm._BatchNorm, rows: Tensor, after_relu: bool) -> Tensor:
@@ -158,11 +162,17 @@ class _Normalisation(torch.autograd.Function):
     def backward(context: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         values, gamma, beta, mean, inverse, gate = context.saved_tensors
         eps, pool, relu, relu_result = context.given
-        if torch.is_grad_enabled():  # the derivative of this will be asked for
-            wanted = context.needs_input_grad[:3]
-            inputs = [of for of, asked in zip((values, gamma, beta), wanted, strict=True) if asked]
-            again = _differentiable(values, gamma, beta, eps, pool, relu, relu_result)
-            found = iter(torch.autograd.grad(again, inputs, gradient, create_graph=True))
+        if torch.is_grad_enabled() or is_followed(
+            gradient
+        ):  # the derivative of this will be asked for, or somebody looks
+            wanted, asking = context.needs_input_grad[:3], torch.is_grad_enabled()
+            with torch.enable_grad():
+                # Views: what one of them depends on another must not count here, and does where they are made.
+                values, gamma, beta = (None if of is None else of.view_as(of) for of in (values, gamma, beta))
+                assert values is not None
+                inputs = [of for of in (values, gamma, beta) if of is not None and of.requires_grad]
+                again = _differentiable(values, gamma, beta, eps, pool, relu, relu_result)
+            found = iter(torch.autograd.grad(again, inputs, gradient, create_graph=asking))
             return *(next(found) if asked else None for asked in wanted), *[None] * 6
         gradient = gradient.contiguous()
         count = values.shape[1]

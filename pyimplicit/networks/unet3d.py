@@ -13,8 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pyimplicit.networks.layers import convolve_grids
-from pyimplicit.networks.normalisation import group_norm
+from pyimplicit.networks.layers import GridConvolution
+from pyimplicit.networks.normalisation import GroupNorm
+from pyimplicit.ops._library import is_followed
 
 # Channels of a group norm share the statistics of this many groups; fewer where it does not divide the channels.
 GROUPS = 8
@@ -65,14 +66,15 @@ def _beside(
 ) -> Tensor:  # [B, C + C', D, H, W]
     """Concatenate fine grids and coarse ones brought to their size, each cell taking the nearest value."""
     twice = fine.shape[2:] == torch.Size(2 * size for size in coarse.shape[2:])
-    if twice and fine.device.type == "cpu" and fine.dtype == coarse.dtype and not torch.compiler.is_compiling():
+    plain = fine.device.type == "cpu" and fine.dtype == coarse.dtype and not is_followed(fine, coarse)
+    if twice and plain:
         return _DoubledBeside.apply(fine, coarse)  # type: ignore[no-any-return, no-untyped-call]
     return torch.cat([fine, F.interpolate(coarse, size=fine.shape[2:], mode="nearest")], 1)
 
 
 def _in_pairs(grids: Tensor, axis: int) -> Tensor:
     """Cut an axis of even size in two: places, and the pair at each."""
-    return grids.view(*grids.shape[:axis], -1, 2, *grids.shape[axis + 1 :])
+    return grids.view(*grids.shape[:axis], grids.shape[axis] // 2, 2, *grids.shape[axis + 1 :])
 
 
 class _DoubledBeside(torch.autograd.Function):
@@ -114,8 +116,8 @@ class _Level(nn.Module):
 class _NormConv(nn.Module):
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
-        self.groupnorm = nn.GroupNorm(math.gcd(GROUPS, in_channels), in_channels)
-        self.conv = nn.Conv3d(in_channels, out_channels, 3, padding=1, bias=False)
+        self.groupnorm = GroupNorm(math.gcd(GROUPS, in_channels), in_channels)
+        self.conv = GridConvolution(in_channels, out_channels, bias=False)
 
     def forward(self, grids: Tensor) -> Tensor:
-        return convolve_grids(self.conv, group_norm(self.groupnorm, grids)).relu_()
+        return self.conv(self.groupnorm(grids)).relu_()  # type: ignore[no-any-return]

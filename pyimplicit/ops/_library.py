@@ -66,6 +66,22 @@ def _is_watched() -> bool:
     )
 
 
+def is_followed(*tensors: Tensor) -> bool:
+    """Whether what is no operator of torch must not run: a trace, a mode or a transform follows all of them.
+
+    Or a tensor is none whose memory can be read as it is.
+    """
+    c: Any = torch._C
+    return bool(
+        torch.compiler.is_compiling()
+        or c._len_torch_dispatch_stack()
+        or c._functorch.peek_interpreter_stack() is not None
+        or c._get_tracing_state() is not None
+        or forward_ad._current_level >= 0
+        or any(type(tensor) not in (Tensor, torch.nn.Parameter) or tensor.is_neg() for tensor in tensors)
+    )
+
+
 def _has_tangent(arguments: Iterable[Any]) -> bool:
     return any(
         forward_ad.unpack_dual(argument).tangent is not None  # type: ignore[no-untyped-call]

@@ -19,11 +19,19 @@ DTYPES = (torch.float32, torch.float64)
 def moments(
     values: Tensor,  # [S, N, C]
     relu: bool,
+    plain: bool = False,
 ) -> tuple[Tensor, Tensor]:  # [S, C] float64 both
     """Mean and variance of each channel of each shape, or of what a ReLU lets through."""
     mean, variance = _sums(values)
     _native.call(
-        "channel_moments", values.device, values.dtype, **_table(values), relu=relu, mean=mean, variance=variance
+        "channel_moments",
+        values.device,
+        values.dtype,
+        **_table(values),
+        relu=relu,
+        mean=mean,
+        variance=variance,
+        plain=plain,
     )
     return mean, variance
 
@@ -34,12 +42,14 @@ def products(
     center: Tensor,  # [S, C]
     gate: Tensor | None,  # [S, N, C]
     relu: bool,
+    plain: bool = False,
 ) -> tuple[Tensor, Tensor]:  # [S, C] float64 both
     """Sums of gradients and of gradients times (value - center), where the gate, if there is one, is above 0."""
     sums, found = _sums(values)
     _native.call(
         "channel_products", values.device, values.dtype, gradients=gradients, **_table(values),
         center=center.to(values.dtype).contiguous(), gate=gate, relu=relu, sums=sums, products=found,
+        plain=plain,
     )  # fmt: skip
     return sums, found
 
@@ -50,13 +60,14 @@ def affine(
     shift: Tensor,  # [S, C]
     relu: bool,
     relu_result: bool,
+    plain: bool = False,
 ) -> Tensor:  # [S, N, C]
     """Return scale * value + shift, of the values' ReLU, and its ReLU, if asked for."""
     results = _empty(values)
     factors = {"scale": scale.to(values.dtype).contiguous(), "shift": shift.to(values.dtype).contiguous()}
     _native.call(
         "channel_affine", values.device, values.dtype, **_table(values), **factors, relu=relu, relu_result=relu_result,
-        results=results,
+        results=results, plain=plain,
     )  # fmt: skip
     return results
 
@@ -69,6 +80,7 @@ def affine_gradient(
     slope: Tensor,  # [S, C]
     shift: Tensor,  # [S, C]
     relu: bool,
+    plain: bool = False,
 ) -> Tensor:  # [S, N, C]
     """Return scale * gradient + slope * value + shift; with `relu` 0 where the value is not above 0.
 
@@ -79,7 +91,7 @@ def affine_gradient(
     factors = {name: factor.to(values.dtype).contiguous() for name, factor in factors.items()}
     _native.call(
         "channel_affine_gradient", values.device, values.dtype, gradients=gradients, **_table(values), gate=gate,
-        **factors, relu=relu, results=results,
+        **factors, relu=relu, results=results, plain=plain,
     )  # fmt: skip
     return results
 

@@ -40,7 +40,8 @@ def convolve_grids(
 
     Returns:
         [B, O, D, H, W], channels last. Differentiable any number of times. By minimal filtering results are off by some
-        1e-6 of their scale, like torch's, and do not depend on the number of threads; nor do gradients.
+        1e-6 of their scale, like torch's; they do not depend on the number of threads. There a value that is not finite
+        spoils all results of the tiles that see it, up to two cells away.
 
     Raises:
         TypeError: A wrong type, or dtypes that differ.
@@ -93,10 +94,12 @@ def _shape(grids: Tensor, out: int) -> dict[str, Any]:
     return {"batch": batch, "depth": depth, "height": height, "width": width, "in": channels, "out": out}
 
 
-def _turn(on: Tensor) -> Tensor:
-    """What turns the 27 numbers of a kernel into 64, [64, 27]."""
-    axis = torch.tensor(_TURN, dtype=on.dtype, device=on.device)
-    return torch.kron(torch.kron(axis, axis), axis)
+def _turn(numbers: Tensor, back: bool = False) -> Tensor:
+    """Turn kernels [27, n] into [64, n], or gradients of these into gradients of kernels; never in halves."""
+    axis = torch.tensor(_TURN, dtype=numbers.dtype, device=numbers.device)
+    turn = torch.kron(torch.kron(axis, axis), axis)
+    with torch.autocast(numbers.device.type, enabled=False):
+        return (turn.T if back else turn) @ numbers
 
 
 def _convolve_kernel(grids: Tensor, weight: Tensor, bias: Tensor | None, lanes: int = 0) -> Tensor:
@@ -104,7 +107,7 @@ def _convolve_kernel(grids: Tensor, weight: Tensor, bias: Tensor | None, lanes: 
     if not _fits(grids, out):
         weight = _channels_last(weight)
         return _channels_last(F.conv3d(grids, weight, bias, padding=1))
-    turned = _turn(weight) @ weight.permute(2, 3, 4, 1, 0).reshape(27, -1)  # [64, C O]
+    turned = _turn(weight.permute(2, 3, 4, 1, 0).reshape(27, -1))  # [64, C O]
     grids, results = _channels_last(grids), _empty(grids, out)
     _native.call(
         "convolve_grids", grids.device, grids=grids, **_shape(grids, out), kernels=turned,
@@ -151,7 +154,7 @@ def _gradients_kernel(grids: Tensor, gradients: Tensor, lanes: int = 0) -> tuple
         "convolution_gradients", grids.device, grids=grids, **_shape(grids, out), gradients=gradients, kernels=turned,
         bias=bias, lanes=lanes,
     )  # fmt: skip
-    kernels = (_turn(turned).T @ turned).view(3, 3, 3, channels, out)
+    kernels = _turn(turned, back=True).view(3, 3, 3, channels, out)
     return kernels.permute(4, 3, 0, 1, 2).contiguous(), bias
 
 

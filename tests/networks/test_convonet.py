@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from pyimplicit import networks
-from pyimplicit.networks.unet3d import _beside
+from pyimplicit.networks.unet3d import UNet3D, _beside
 from tests.networks.small import build, inputs
 
 
@@ -91,3 +92,13 @@ def test_fine_and_coarse_grids_side_by_side(size: tuple[int, int, int]) -> None:
     for ours, torchs in zip(*slopes, strict=True):
         torch.testing.assert_close(ours, torchs)
     assert torch.autograd.gradgradcheck(_beside, (fine, coarse))
+
+
+def test_hooks_of_convolutions_and_norms_are_called() -> None:
+    unet, seen = UNet3D(16, width=16, levels=2), []
+    layers = [layer for layer in unet.modules() if isinstance(layer, nn.Conv3d | nn.GroupNorm)]
+    for layer in layers:
+        layer.register_forward_hook(lambda own, *_: seen.append(own))
+    unet(torch.rand(1, 16, 8, 8, 8))
+    assert len(seen) == len(layers)
+    assert unet(torch.rand(0, 16, 8, 8, 8)).shape == (0, 16, 8, 8, 8)

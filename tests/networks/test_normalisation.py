@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
+import torch.fx.experimental.proxy_tensor
 from torch import Tensor, nn
 
-from pyimplicit.networks.normalisation import batch_norm, conditional_batch_norm_relu, group_norm, relu_batch_norm
+from pyimplicit.networks.normalisation import GroupNorm, batch_norm, conditional_batch_norm_relu, relu_batch_norm
+from pyimplicit.ops import channels as kernels
 
 PIECE = 1 << 16  # numbers that the kernels work on at a time
 LINE = 64  # and in a line
@@ -109,12 +113,13 @@ def test_second_derivatives_of_conditional_normalisation() -> None:
 @pytest.mark.parametrize("affine", [True, False])
 def test_group_normalisation_agrees_with_torch(channels: int, groups: int, affine: bool) -> None:
     torch.manual_seed(0)
-    norm = nn.GroupNorm(groups, channels, affine=affine).double()
+    norm = GroupNorm(groups, channels, affine=affine).double()
     for parameter in norm.parameters():
         nn.init.normal_(parameter)
     features = torch.randn(3, channels, 7, 9, 12, dtype=torch.float64).to(memory_format=torch.channels_last_3d)
     features.requires_grad_()
-    result, expected = group_norm(norm, features), norm(features)
+    result = norm(features)
+    expected = torch.nn.functional.group_norm(features, groups, norm.weight, norm.bias, norm.eps)
     torch.testing.assert_close(result, expected)
     assert result.is_contiguous(memory_format=torch.channels_last_3d)
     probe, inputs = torch.randn_like(result), [features, *norm.parameters()]
@@ -125,9 +130,9 @@ def test_group_normalisation_agrees_with_torch(channels: int, groups: int, affin
 
 def test_second_derivatives_of_group_normalisation() -> None:
     torch.manual_seed(0)
-    norm = nn.GroupNorm(2, 4).double()
+    norm = GroupNorm(2, 4).double()
     features = torch.randn(2, 4, 1, 2, 2, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradgradcheck(lambda x: group_norm(norm, x), features)
+    assert torch.autograd.gradgradcheck(norm, features)
 
 
 def test_group_normalisation_is_exact_where_most_cells_are_empty() -> None:
@@ -136,9 +141,9 @@ def test_group_normalisation_is_exact_where_most_cells_are_empty() -> None:
     features = torch.zeros(1, 32, 32, 32, 32).to(memory_format=torch.channels_last_3d)
     a, b, c = torch.randint(32, (3, 500))
     features[0, :, a, b, c] = torch.randn(32, 500) * torch.logspace(-2, 2, 32)[:, None]
-    norm = nn.GroupNorm(8, 32)
+    norm = GroupNorm(8, 32)
     expected = nn.GroupNorm(8, 32).double()(features.double())
-    torch.testing.assert_close(group_norm(norm, features).double(), expected, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(norm(features).double(), expected, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("after", [True, False])
@@ -171,3 +176,77 @@ def test_same_bits_on_any_number_of_threads(threads: int) -> None:
         result = conditional_batch_norm_relu(nn.BatchNorm1d(24, affine=False), inputs, probe[:, 0], probe[:, 1])
         found.append((result.detach(), *torch.autograd.grad((result * probe).sum(), inputs)))
     assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+
+
+@pytest.mark.parametrize("first_row", [0.0, 1000.0, -3.0])
+def test_statistics_do_not_depend_on_where_an_outlier_lies(first_row: float) -> None:
+    torch.manual_seed(0)
+    features = 1000 + 0.01 * torch.randn(20_000, 4)
+    features[0] = first_row
+    norm = nn.BatchNorm1d(4, momentum=1.0)
+    batch_norm(norm, features)
+    torch.testing.assert_close(norm.running_var, features.double().var(0).float(), rtol=1e-5, atol=0)
+    torch.testing.assert_close(norm.running_mean, features.double().mean(0).float(), rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_a_graph_of_the_gradient_does_not_change_it(same: bool) -> None:
+    """Also where gamma and beta come from the features themselves, or are one tensor."""
+    torch.manual_seed(0)
+    features = torch.randn(2, 5, 3, dtype=torch.float64, requires_grad=True)
+
+    def value() -> Tensor:
+        gamma = features.mean(1) + 1
+        return conditional(features, gamma, gamma if same else features.sum(1))[0].sin().sum()
+
+    plain, graphed = (torch.autograd.grad(value(), features, create_graph=asked)[0] for asked in (False, True))
+    torch.testing.assert_close(plain, graphed)
+
+
+def layers() -> dict[str, Callable[[Tensor], Tensor]]:
+    batch, grids, apart, group = nn.BatchNorm1d(4), nn.BatchNorm3d(4), nn.BatchNorm1d(4, affine=False), GroupNorm(2, 4)
+    return {
+        "batch": lambda x: batch_norm(batch, x),
+        "relu, batch": lambda x: relu_batch_norm(grids, x.view(2, 5, 4, 1, 1).transpose(1, 2)),
+        "conditional": lambda x: conditional_batch_norm_relu(apart, x, x[:, 0], x[:, 1]),
+        "group": lambda x: group(x.transpose(1, 2)),
+    }
+
+
+@pytest.mark.filterwarnings("ignore:.*jit.trace.*:DeprecationWarning")
+@pytest.mark.parametrize("name", layers())
+def test_traces_and_transforms_see_operators_of_torch(name: str) -> None:
+    """What the kernels did would be missing in them."""
+    layer, inputs, other = layers()[name], torch.randn(2, 5, 4), torch.randn(2, 5, 4)
+    expected = layer(other)
+    torch.testing.assert_close(torch.fx.experimental.proxy_tensor.make_fx(layer)(inputs)(other), expected)
+    torch.testing.assert_close(torch.jit.trace(layer, inputs, check_trace=False)(other), expected)
+    slope = torch.func.grad(lambda x: layer(x).sin().sum())(other)
+    wanted = torch.autograd.grad(layer(other.requires_grad_()).sin().sum(), other)[0]
+    torch.testing.assert_close(slope, wanted, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("plain", [True, False])
+@pytest.mark.parametrize("relu", [True, False])
+@pytest.mark.parametrize("gated", [True, False])
+@pytest.mark.parametrize("shape", [(1, 1, 1), (3, 7, 5), (2, 3000, 16), (2, 900, 67), (1, 3, 70_000)])
+def test_kernels_for_any_processor(plain: bool, relu: bool, gated: bool, shape: tuple[int, int, int]) -> None:
+    torch.manual_seed(0)
+    values, gradients, gate = torch.randn(3, *shape)
+    scale, slope, shift = torch.randn(3, shape[0], shape[2])
+    used = values.double().relu() if relu else values.double()
+    passed = gradients.double() * (gate > 0) if gated else gradients.double()
+    for ours, wanted in zip(
+        kernels.moments(values, relu, plain), (used.mean(1), used.var(1, correction=0)), strict=True
+    ):
+        torch.testing.assert_close(ours, wanted, rtol=1e-5, atol=1e-6)
+    sums = kernels.products(gradients, values, shift, gate if gated else None, relu, plain)
+    size = shape[1] ** 0.5
+    for ours, wanted in zip(sums, (passed.sum(1), (passed * (used - shift[:, None])).sum(1)), strict=True):
+        torch.testing.assert_close(ours, wanted, rtol=1e-6, atol=1e-5 * size)
+    result = kernels.affine(values, scale, shift, relu, gated, plain)
+    wanted = scale[:, None] * used + shift[:, None]
+    torch.testing.assert_close(result.double(), wanted.relu() if gated else wanted, rtol=1e-5, atol=1e-5)
+    result = kernels.affine_gradient(gradients, values, gate if gated else None, scale, slope, shift, relu, plain)
+    wanted = scale[:, None] * passed + slope[:, None] * values + shift[:, None]
+    torch.testing.assert_close(result.double(), wanted * (values > 0) if relu else wanted, rtol=1e-5, atol=1e-5)

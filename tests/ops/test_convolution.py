@@ -98,7 +98,9 @@ def test_everything_else_is_torchs(device, dtype, channels, out):
 def test_one_bit_for_any_threads_and_a_full_size():
     """What networks ask for: large enough to be filtered without being told."""
     grids, weight, bias = case((1, 32, 32, 32), 64, 64)
-    assert _native.convolution_lanes() < 8 or convolution._fits(grids, 64)
+    if _native.convolution_lanes() < 8:
+        pytest.skip("torch's convolution runs on this processor")
+    assert convolution._fits(grids, 64)
     slopes, found = randn(1, 64, 32, 32, 32, seed=3), []
     for threads in (1, 2, 5):
         torch.set_num_threads(threads)
@@ -119,6 +121,45 @@ def test_what_is_not_finite_stays_around_its_cell():
     # The inputs of a tile go into all its results, so a neighbour of those 27 cells can be spoilt too, and no other.
     assert not spoilt[:2].any()
     assert not spoilt[7:].any()
+
+
+def test_autocast_has_no_say():
+    """Kernels turned in halves would be read as if they were not."""
+    grids, weight, _ = case((1, 32, 32, 32), 64, 64)
+    weight.requires_grad_()
+    expected = ops.convolve_grids(grids, weight)
+    (slope,) = torch.autograd.grad(expected.sin().sum(), weight)
+    with torch.autocast("cpu", torch.bfloat16):
+        results = ops.convolve_grids(grids, weight)
+        (found,) = torch.autograd.grad(results.float().sin().sum(), weight)
+    assert torch.equal(results, expected)
+    assert torch.equal(found, slope)
+
+
+@pytest.mark.usefixtures("all_filtered")
+@pytest.mark.parametrize(
+    "asked", [(True, False, False), (False, True, False), (False, False, True), (False, True, True)]
+)
+def test_each_gradient_alone(asked):
+    inputs = [values.requires_grad_(own) for values, own in zip(case((2, 5, 4, 3), 16, 16), asked, strict=True)]
+    wanted = [values for values in inputs if values.requires_grad]
+    doubles = [values.detach().double().requires_grad_(values.requires_grad) for values in inputs]
+    found = torch.autograd.grad(ops.convolve_grids(*inputs).sin().sum(), wanted)
+    expected = torch.conv3d(*doubles, padding=1).sin().sum()
+    for one, other in zip(found, torch.autograd.grad(expected, [v for v in doubles if v.requires_grad]), strict=True):
+        torch.testing.assert_close(one.double(), other, rtol=0, atol=1e-5 * float(other.abs().max()))
+
+
+@pytest.mark.parametrize("lanes", LANES)
+def test_gradients_of_many_pieces(monkeypatch, lanes):
+    """Several pieces to a part of the sum."""
+    grids, _, _ = case((1, 40, 40, 40), 32, 64)
+    slopes = randn(1, 64, 40, 40, 40, seed=3)
+    monkeypatch.setattr(convolution, "_LEAST_LANES", 0)
+    of_weight, of_bias = convolution._gradients_kernel(grids, slopes, lanes)
+    _, expected = gradients_by_torch(grids, slopes, randn(64, 32, 3, 3, 3))
+    torch.testing.assert_close(of_weight.double(), expected, rtol=0, atol=3e-5 * float(expected.abs().max()))
+    torch.testing.assert_close(of_bias.double(), slopes.double().sum((0, 2, 3, 4)), rtol=0, atol=1e-3)
 
 
 def test_empty_batch():
