@@ -54,7 +54,7 @@ struct TiledGrids {
   // few lines of the nearest cache.
   int64_t stride(int64_t channels) const { return together() * channels + 16; }
 
-  int64_t work_size() const { return kTurned * (stride(in) + stride(out)); }
+  int64_t work_size() const { return kTurned * (stride(in) + stride(out)) + out; }
 };
 
 struct ConvolveGrids {

@@ -149,11 +149,12 @@ struct Piece {
   int64_t first, count;           // tiles
   int64_t in_stride, out_stride;  // from one of the 64 to the next
   float *in, *out;
+  float* bias;  // [out channels], sums over the piece
 
   Piece(const TiledGrids& shape, int64_t index, float* memory) {
     first = index * shape.together(), count = std::min(shape.together(), shape.tiles() - first);
     in_stride = shape.stride(shape.in), out_stride = shape.stride(shape.out);
-    in = memory, out = in + kTurned * in_stride;
+    in = memory, out = in + kTurned * in_stride, bias = out + kTurned * out_stride;
   }
 };
 
@@ -191,13 +192,14 @@ inline void add_piece(const ConvolutionGradients& kernel, int64_t index, float* 
   const TiledGrids& shape = kernel.shape;
   const Piece piece(shape, index, memory);
   read_all_inputs(shape, piece, kernel.grids);
-  float* const bias = sums + kTurned * shape.in * shape.out;
+  std::fill_n(piece.bias, shape.out, 0.0f);
   each_tile(shape, piece, shape.out, [&](const WinogradTile& tile, int64_t place, int64_t channel) {
     read_gradients(shape.size, tile, kernel.gradients + channel, shape.out, piece.out + place, piece.out_stride,
-                   bias + channel);
+                   piece.bias + channel);
   });
   for (int64_t p = 0; p < kTurned; ++p) {
     multiply<true>({piece.in + p * piece.in_stride, 1, shape.in}, piece.out + p * piece.out_stride, shape.in,
                    piece.count, shape.out, sums + p * shape.in * shape.out);
   }
+  for (int64_t k = 0; k < shape.out; ++k) sums[kTurned * shape.in * shape.out + k] += piece.bias[k];
 }

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pyimplicit import ops
+from pyimplicit.ops._library import is_followed
 
 # Numbers of a table that is worked on at a time.
 PART = 1 << 20
@@ -114,14 +115,15 @@ class _ReluDropout(torch.autograd.Function):
 
 
 class GridConvolution(nn.Conv3d):
-    """A 3x3x3 convolution with zeros around the grids: on a CPU `ops.convolve_grids`, where autocast has no say."""
+    """A 3x3x3 convolution with zeros around: on a CPU `ops.convolve_grids`, torch's under autocast and transforms."""
 
     def __init__(self, in_channels: int, out_channels: int, bias: bool = True) -> None:
         super().__init__(in_channels, out_channels, 3, padding=1, bias=bias)
 
     def forward(self, grids: Tensor) -> Tensor:  # [B, C, D, H, W] to [B, O, D, H, W]
         """Return the convolved grids, channels last where the given ones are, and on a CPU."""
-        if grids.device.type == "cpu" and not torch.is_autocast_enabled("cpu"):
+        plain = grids.device.type == "cpu" and not is_followed(grids, self.weight)
+        if plain and not torch.is_autocast_enabled("cpu"):
             return ops.convolve_grids(grids, self.weight, self.bias)
         weight, layout = self.weight, torch.channels_last_3d
         if grids.is_contiguous(memory_format=layout):

@@ -32,7 +32,7 @@ _FRESH = getattr(mmap, "MAP_PRIVATE", 0) | getattr(mmap, "MAP_ANONYMOUS", 0)
 
 
 class KeptBuffers:
-    """Keeps the memory of large CPU results (features and gradients of the interpolation) for later ones.
+    """Keeps the memory of large CPU results (of interpolation, convolution, normalisation) for later ones.
 
     Used as a context, as often as wanted; the memory stays with the object and goes with it. Memory is used again only
     when no tensor refers to it any more, so results are never overwritten. Inside, what any thread of the process

@@ -153,12 +153,13 @@ def test_each_gradient_alone(asked):
 @pytest.mark.parametrize("lanes", LANES)
 def test_gradients_of_many_pieces(monkeypatch, lanes):
     """Several pieces to a part of the sum."""
-    grids, _, _ = case((1, 40, 40, 40), 32, 64)
-    slopes = randn(1, 64, 40, 40, 40, seed=3)
+    grids, _, _ = case((1, 42, 41, 40), 32, 64)
+    slopes = randn(1, 64, 42, 41, 40, seed=3)
     monkeypatch.setattr(convolution, "_LEAST_LANES", 0)
+    assert convolution._fits(grids, 64)
     of_weight, of_bias = convolution._gradients_kernel(grids, slopes, lanes)
     _, expected = gradients_by_torch(grids, slopes, randn(64, 32, 3, 3, 3))
-    torch.testing.assert_close(of_weight.double(), expected, rtol=0, atol=3e-5 * float(expected.abs().max()))
+    torch.testing.assert_close(of_weight.double(), expected, rtol=0, atol=1e-5 * float(expected.abs().max()))
     torch.testing.assert_close(of_bias.double(), slopes.double().sum((0, 2, 3, 4)), rtol=0, atol=1e-3)
 
 
