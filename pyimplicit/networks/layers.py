@@ -122,8 +122,9 @@ class GridConvolution(nn.Conv3d):
 
     def forward(self, grids: Tensor) -> Tensor:  # [B, C, D, H, W] to [B, O, D, H, W]
         """Return the convolved grids, channels last where the given ones are, and on a CPU."""
-        plain = grids.device.type == "cpu" and not is_followed(grids, self.weight)
-        if plain and not torch.is_autocast_enabled("cpu"):
+        if is_followed(grids, self.weight):
+            return super().forward(grids)
+        if grids.device.type == "cpu" and not torch.is_autocast_enabled("cpu"):
             return ops.convolve_grids(grids, self.weight, self.bias)
         weight, layout = self.weight, torch.channels_last_3d
         if grids.is_contiguous(memory_format=layout):

@@ -104,6 +104,7 @@ def test_hooks_of_convolutions_and_norms_are_called() -> None:
     assert unet(torch.rand(0, 16, 8, 8, 8)).shape == (0, 16, 8, 8, 8)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch.jit, which torch.func.jvp uses
 def test_transforms_go_through_the_unet() -> None:
     unet, grids = UNet3D(4, width=4, levels=2), torch.rand(2, 4, 8, 8, 8)
     parameters = dict(unet.named_parameters())
@@ -115,4 +116,5 @@ def test_transforms_go_through_the_unet() -> None:
     for name, slope in torch.func.grad(value)(parameters).items():
         torch.testing.assert_close(slope, parameters[name].grad, rtol=1e-3, atol=1e-4)
     assert torch.func.jvp(unet, (grids,), (grids,))[1].shape == grids.shape
+    assert torch.func.vmap(lambda own: unet(own[None])[0])(grids).shape == grids.shape
     assert unet.to("meta")(grids.to("meta")).shape == grids.shape
