@@ -162,10 +162,9 @@ class _Normalisation(torch.autograd.Function):
     def backward(context: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         values, gamma, beta, mean, inverse, gate = context.saved_tensors
         eps, pool, relu, relu_result = context.given
-        if torch.is_grad_enabled() or is_followed(
-            gradient
-        ):  # the derivative of this will be asked for, or somebody looks
-            wanted, asking = context.needs_input_grad[:3], torch.is_grad_enabled()
+        asking = torch.is_grad_enabled()  # for a derivative of this
+        if asking or is_followed(gradient):
+            wanted = context.needs_input_grad[:3]
             with torch.enable_grad():
                 # Views: what one of them depends on another must not count here, and does where they are made.
                 values, gamma, beta = (None if of is None else of.view_as(of) for of in (values, gamma, beta))
@@ -176,8 +175,9 @@ class _Normalisation(torch.autograd.Function):
             return *(next(found) if asked else None for asked in wanted), *[None] * 6
         gradient = gradient.contiguous()
         count = values.shape[1]
-        of_beta, of_gamma = kernels.products(gradient, values, mean, gate, relu)
-        of_gamma = of_gamma * inverse
+        center = mean.to(values.dtype)
+        of_beta, of_gamma = kernels.products(gradient, values, center, gate, relu)
+        of_gamma = (of_gamma - (mean - center) * of_beta) * inverse
         # With x the normalised value: inverse * (gamma * gradient - its mean - x * the mean of gamma * gradient * x)
         scale = inverse if gamma is None else gamma * inverse
         by_mean, by_spread = (pool(of if gamma is None else gamma * of) / count for of in (of_beta, of_gamma))
