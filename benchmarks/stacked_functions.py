@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pyimplicit.networks import airnet, ifnet, onet
+from pyimplicit.networks import airnet, deepsdf, ifnet, layers, onet
 
 # Functions of `substituted` that work without vmap too.
 PLAIN = ("conditional_batch_norm_relu", "batch_norm", "relu_batch_norm", "first_level")
@@ -220,7 +220,8 @@ _SUBSTITUTES: tuple[tuple[Any, str, Any], ...] = (
     (airnet, "batch_norm", _batch_norm),
     (ifnet, "relu_batch_norm", _relu_batch_norm),
     (ifnet, "first_level", lambda *_: None),
-    (ifnet, "_convolve", _convolve),
+    (layers.GridConvolution, "forward", _convolve),
+    *((place, "linear", _linear) for place in (layers, deepsdf)),
     (importlib.import_module("pyimplicit.ops.scatter"), "_check_range", lambda *_: None),
     *((importlib.import_module(f"pyimplicit.{name}"), "check_finite", lambda _, value: value) for name in _CHECKED),
 )

@@ -38,6 +38,9 @@ PINNED = 0.6
 HALVINGS = 4
 """Of a grid edge, by that bisection: a vertex is then within a 32nd of a cell of where views stop on it."""
 
+ON_EDGE = 1e-3
+"""Cells. A vertex that has two coordinates of nodes to within this lies on a grid edge; float32 is finer."""
+
 ENOUGH = 2
 """A node is outside if this many views see past it. A single one may look through a crack of rounding."""
 
@@ -122,9 +125,12 @@ def pin_covers(mesh: Mesh, hull: VisibleHull, origin: tuple[float, float, float]
         origin: That grid's origin, mesh units.
     """
     corner = torch.tensor(origin, dtype=torch.float64)
-    far = (hull.surface.unsigned_distance(mesh.vertices) > PINNED * hull.spacing).nonzero()[:, 0]
-    nodes = (mesh.vertices[far].double() - corner) / hull.spacing
-    # Across its edge a vertex has the coordinates of nodes.
+    nodes = (mesh.vertices.double() - corner) / hull.spacing
+    # Across its edge a vertex has the coordinates of nodes. Those that marching cubes puts inside a cell have none, and
+    # stay.
+    on_edge = (nodes - nodes.round()).abs().sort(dim=1).values[:, 1] < ON_EDGE
+    far = ((hull.surface.unsigned_distance(mesh.vertices) > PINNED * hull.spacing) & on_edge).nonzero()[:, 0]
+    nodes = nodes[far]
     along = (nodes - nodes.round()).abs().argmax(dim=1, keepdim=True)
     first = nodes.round().scatter(1, along, nodes.gather(1, along).floor())
     edge = torch.zeros_like(first).scatter(1, along, 1)
@@ -134,12 +140,13 @@ def pin_covers(mesh: Mesh, hull: VisibleHull, origin: tuple[float, float, float]
 
     begin, end = torch.zeros(len(far)), torch.ones(len(far))
     side = hull.field(place(begin)) < 0
+    jumps = (hull.field(place(end)) < 0) != side
     for _ in range(HALVINGS):
         middle = (begin + end) / 2
         same = (hull.field(place(middle)) < 0) == side
         begin, end = torch.where(same, middle, begin), torch.where(same, end, middle)
     vertices = mesh.vertices.clone()
-    vertices[far] = place((begin + end) / 2)
+    vertices[far[jumps]] = place((begin + end) / 2)[jumps]
     return Mesh(vertices, mesh.faces)
 
 

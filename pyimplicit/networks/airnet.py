@@ -8,7 +8,7 @@ are two dicts.
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from pyimplicit import ops
 from pyimplicit.checks import check_choice, check_count
 from pyimplicit.networks.base import Code, Network
-from pyimplicit.networks.layers import ResnetBlockFC, in_parts, linear, pointwise
+from pyimplicit.networks.layers import Linear, ResnetBlockFC, in_parts, pointwise
 from pyimplicit.networks.normalisation import batch_norm
 from pyimplicit.ops.farthest import AUTHORS_SKIP
 
@@ -148,7 +148,7 @@ class _Encoder(nn.Module):
         points = (config["first_points"], config["anchors"])
         self.first_neighbours: int = config["first_neighbours"]
         self.neighbours: int = config["neighbours"]
-        self.fc_middle = _Perceptron(width, width)
+        self.fc_middle = _perceptron(width, width)
         self.transformer_begin = _Transformer(first)
         self.transition_downs = nn.ModuleList()
         self.transformer_downs = nn.ModuleList()
@@ -190,8 +190,8 @@ class _Transformer(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.bn = nn.BatchNorm1d(width)
-        self.fc_delta = _Perceptron(3, width)
-        self.fc_gamma = _Perceptron(width, width)
+        self.fc_delta = _perceptron(3, width)
+        self.fc_gamma = _perceptron(width, width)
         self.w_qs = nn.Linear(width, width, bias=False)
         self.w_ks = nn.Linear(width, width, bias=False)
         self.w_vs = nn.Linear(width, width, bias=False)
@@ -242,9 +242,9 @@ class _SetAbstraction(nn.Module):
         self.bn1 = nn.BatchNorm1d(width)
         self.conv1 = nn.Conv1d(width, width, 1)
         self.conv2 = nn.Conv1d(width, width, 1)
-        self.fc_delta1 = _Perceptron(3, width)
-        self.fc_gamma1 = _Perceptron(width, width)
-        self.fc_gamma2 = _Perceptron(width, width)
+        self.fc_delta1 = _perceptron(3, width)
+        self.fc_gamma1 = _perceptron(width, width)
+        self.fc_gamma2 = _perceptron(width, width)
         self.w_qs = nn.Linear(width, width, bias=False)
         self.w_ks = nn.Linear(width, width, bias=False)
         self.w_vs = nn.Linear(width, width, bias=False)
@@ -318,8 +318,8 @@ class _CrossAttention(nn.Module):
     def __init__(self, in_size: int, size: int, neighbours: int) -> None:
         super().__init__()
         self.neighbours = neighbours
-        self.fc_delta = _Perceptron(3, size)
-        self.fc_gamma = _Perceptron(size, size)
+        self.fc_delta = _perceptron(3, size)
+        self.fc_gamma = _perceptron(size, size)
         self.w_k_global = nn.Linear(in_size, size, bias=False)
         self.w_v_global = nn.Linear(in_size, size, bias=False)
         self.w_qs = nn.Linear(in_size, size, bias=False)
@@ -354,16 +354,8 @@ class _CrossAttention(nn.Module):
         return in_parts(attend, count, batch * pairs * values.shape[2], points)
 
 
-class _Perceptron(nn.Sequential):
-    """Two linear layers with a ReLU between them."""
-
-    def __init__(self, in_size: int, size: int) -> None:
-        super().__init__(nn.Linear(in_size, size), nn.ReLU(), nn.Linear(size, size))
-
-    def forward(self, features: Tensor) -> Tensor:  # [..., in_size] to [..., size]
-        first, second = cast(nn.Linear, self[0]), cast(nn.Linear, self[2])
-        hidden = linear(features, first.weight, first.bias).relu_()
-        return linear(hidden, second.weight, second.bias)
+def _perceptron(in_size: int, size: int) -> nn.Sequential:
+    return nn.Sequential(Linear(in_size, size), nn.ReLU(inplace=True), Linear(size, size))
 
 
 def _attend(

@@ -58,8 +58,8 @@ class ResnetBlockFC(nn.Module):
         super().__init__()
         out_size = in_size if out_size is None else out_size
         hidden_size = min(in_size, out_size)
-        self.fc_0 = nn.Linear(in_size, hidden_size)
-        self.fc_1 = nn.Linear(hidden_size, out_size)
+        self.fc_0 = Linear(in_size, hidden_size)
+        self.fc_1 = Linear(hidden_size, out_size)
         self.shortcut = nn.Linear(in_size, out_size, bias=False) if in_size != out_size else None
         nn.init.zeros_(self.fc_1.weight)
 
@@ -73,14 +73,14 @@ class ResnetBlockFC(nn.Module):
         A linear layer of a concatenation is the sum of two linear layers, and the one of `shared` runs once.
         """
         hidden = _linear(self.fc_0, F.relu(x), None if shared is None else F.relu(shared)).relu_()
-        hidden = linear(hidden, self.fc_1.weight, self.fc_1.bias)
+        hidden = self.fc_1(hidden)
         shortcut = x if self.shortcut is None else _linear(self.shortcut, x, shared)
         return torch.add(hidden, shortcut)
 
 
 def _linear(layer: nn.Linear, x: Tensor, shared: Tensor | None) -> Tensor:
     if shared is None:
-        return linear(x, layer.weight, layer.bias)
+        return layer(x)  # type: ignore[no-any-return]
     own = x.shape[-1]
     return F.linear(x, layer.weight[:, :own]) + F.linear(shared, layer.weight[:, own:], layer.bias)
 
@@ -130,6 +130,14 @@ class GridConvolution(nn.Conv3d):
         if grids.is_contiguous(memory_format=layout):
             weight = weight.contiguous(memory_format=layout)
         return F.conv3d(grids, weight, self.bias, padding=1)
+
+
+class Linear(nn.Linear):
+    """Torch's layer, of which the result may be changed in place: see `linear`."""
+
+    def forward(self, x: Tensor) -> Tensor:  # [..., C] to [..., O]
+        """Return the layer's result."""
+        return linear(x, self.weight, self.bias)
 
 
 def pointwise(layer: nn.Conv1d, x: Tensor) -> Tensor:

@@ -79,6 +79,7 @@ def is_followed(*tensors: Tensor) -> bool:
         or c._get_tracing_state() is not None
         or forward_ad._current_level >= 0
         or any(type(tensor) not in (Tensor, torch.nn.Parameter) or tensor.is_neg() for tensor in tensors)
+        or not all(c._has_storage(tensor) for tensor in tensors)  # torch's older vmap
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -95,13 +97,26 @@ def _shape(grids: Tensor, out: int) -> dict[str, Any]:
 
 
 def _turn(numbers: Tensor, back: bool = False) -> Tensor:
-    """Turn kernels [27, n] into [64, n], or gradients of these into gradients of kernels; never in halves."""
+    """Turn kernels [27, n] into [64, n], or gradients of these into gradients of kernels."""
     axis = torch.tensor(_TURN, dtype=numbers.dtype, device=numbers.device)
     turn = torch.kron(torch.kron(axis, axis), axis)
-    with torch.autocast(numbers.device.type, enabled=False):
-        return (turn.T if back else turn) @ numbers
+    return (turn.T if back else turn) @ numbers
 
 
+def _as_given(kernel: Callable[..., Any]) -> Callable[..., Any]:
+    """Keep autocast from what a kernel calls: it would make halves of numbers that are read as they were given."""
+
+    @functools.wraps(kernel)
+    def called(grids: Tensor, *arguments: Any) -> Any:
+        if not torch.is_autocast_enabled(grids.device.type):
+            return kernel(grids, *arguments)
+        with torch.autocast(grids.device.type, enabled=False):
+            return kernel(grids, *arguments)
+
+    return called
+
+
+@_as_given
 def _convolve_kernel(grids: Tensor, weight: Tensor, bias: Tensor | None, lanes: int = 0) -> Tensor:
     out = weight.shape[0]
     if not _fits(grids, out):
@@ -140,6 +155,7 @@ def _convolve_autograd(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
     return of_grids, of_weight, of_bias if by_bias else None
 
 
+@_as_given
 def _gradients_kernel(grids: Tensor, gradients: Tensor, lanes: int = 0) -> tuple[Tensor, Tensor]:
     channels, out = grids.shape[1], gradients.shape[1]
     if not _fits(grids, out):

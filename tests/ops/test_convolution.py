@@ -123,17 +123,21 @@ def test_what_is_not_finite_stays_around_its_cell():
     assert not spoilt[7:].any()
 
 
-def test_autocast_has_no_say():
+@pytest.mark.parametrize("size", [(1, 32, 32, 32), (1, 4, 4, 4)])
+def test_autocast_has_no_say(size):
     """Kernels turned in halves would be read as if they were not."""
-    grids, weight, _ = case((1, 32, 32, 32), 64, 64)
+    grids, weight, _ = case(size, 64, 64)
     weight.requires_grad_()
     expected = ops.convolve_grids(grids, weight)
-    (slope,) = torch.autograd.grad(expected.sin().sum(), weight)
+    (slope,) = torch.autograd.grad(expected.sin().sum(), weight, retain_graph=True)
     with torch.autocast("cpu", torch.bfloat16):
         results = ops.convolve_grids(grids, weight)
         (found,) = torch.autograd.grad(results.float().sin().sum(), weight)
+        (later,) = torch.autograd.grad(expected.sin().sum(), weight)
     assert torch.equal(results, expected)
+    assert results.dtype == torch.float32
     assert torch.equal(found, slope)
+    assert torch.equal(later, slope)
 
 
 @pytest.mark.usefixtures("all_filtered")
