@@ -30,10 +30,11 @@ DISTANCE = 0.25
 
 NEAR, FAR = 0.75, 1.5
 """Cells. Vertices up to `NEAR` from the faces are drawn in to `DISTANCE`. Those as far as `FAR`, which close a pocket
-that no view sees, stay where they are, and those between move by less and less."""
+that no view sees, are not, and those between move by less and less."""
 
 PINNED = 0.6
-"""Cells. Vertices farther than this from the faces are put where views stop, by bisection of their grid edges."""
+"""Cells. Vertices farther than this from the faces are put where views stop, by bisection of their grid edges, before
+any is drawn in."""
 
 HALVINGS = 4
 """Of a grid edge, by that bisection: a vertex is then within a 32nd of a cell of where views stop on it."""
