@@ -63,8 +63,9 @@ def test_gradients_through_the_operator(device, with_bias, channels_last):
     results, expected = ops.convolve_grids(*inputs), torch.conv3d(*doubles, padding=1)
     slopes = torch.autograd.grad(results.sin().sum(), inputs)
     wanted = torch.autograd.grad(expected.sin().sum(), doubles)
+    share = 1e-5 if device.type == "cpu" else 1e-2  # torch's convolutions on a GPU round to TF32
     for one, other in zip(slopes, wanted, strict=True):
-        torch.testing.assert_close(one.double(), other, rtol=0, atol=1e-5 * float(other.abs().max()))
+        torch.testing.assert_close(one.double(), other, rtol=0, atol=share * float(other.abs().max()))
 
 
 @pytest.mark.usefixtures("all_filtered")
