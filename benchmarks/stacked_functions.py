@@ -132,8 +132,9 @@ class _Norm(torch.autograd.Function):
         eps: float,
         relu: bool,  # of the result
     ) -> tuple[Tensor, Tensor, Tensor]:  # [K, B, T, C], mean and variance [K, C]
-        mean = features.mean((1, 2))
-        variance = (features - mean[:, None, None]).square_().mean((1, 2))
+        mean = features.mean((1, 2), dtype=torch.float64).to(features.dtype)
+        squares = (features - mean[:, None, None]).square_()
+        variance = squares.mean((1, 2), dtype=torch.float64).to(features.dtype)
         scale = gamma * torch.rsqrt(variance + eps)[:, None]
         shift = beta - mean[:, None] * scale
         result = torch.addcmul(shift[:, :, None], features, scale[:, :, None])

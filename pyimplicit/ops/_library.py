@@ -58,11 +58,15 @@ def register(
 def _is_watched() -> bool:
     """Whether something follows every operator: a mode, a transform, a trace, the profiler."""
     c: Any = torch._C
+    return bool(_is_traced() or c._autograd._profiler_enabled())
+
+
+def _is_traced() -> bool:
+    c: Any = torch._C
     return bool(
         c._len_torch_dispatch_stack()
         or c._functorch.peek_interpreter_stack() is not None
         or c._get_tracing_state() is not None
-        or c._autograd._profiler_enabled()
     )
 
 
@@ -74,9 +78,7 @@ def is_followed(*tensors: Tensor) -> bool:
     c: Any = torch._C
     return bool(
         torch.compiler.is_compiling()
-        or c._len_torch_dispatch_stack()
-        or c._functorch.peek_interpreter_stack() is not None
-        or c._get_tracing_state() is not None
+        or _is_traced()
         or forward_ad._current_level >= 0
         or any(type(tensor) not in (Tensor, torch.nn.Parameter) or tensor.is_neg() for tensor in tensors)
         or not all(c._has_storage(tensor) for tensor in tensors)  # torch's older vmap

@@ -14,9 +14,7 @@ def convolve_grids(
     """Twin of `pyimplicit.ops.convolve_grids`: one product for each of the 27 places of a kernel."""
     padded = torch.nn.functional.pad(grids.double(), (1,) * 6)
     depth, height, width = grids.shape[2:]
-    results = torch.zeros(
-        grids.shape[0], weight.shape[0], depth, height, width, dtype=torch.float64, device=grids.device
-    )
+    results = padded.new_zeros(grids.shape[0], weight.shape[0], depth, height, width)
     for a in range(3):
         for b in range(3):
             for c in range(3):
