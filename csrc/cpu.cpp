@@ -12,8 +12,10 @@
 #include "heap.h"
 #include "choose_distinct.h"
 #include "magnitude.h"
+#include "matrix_products.h"
 #include "pseudonormal_build.h"
 #include "topology.h"
+#include "vector_attention.h"
 
 namespace pyimplicit {
 
@@ -120,6 +122,54 @@ void convolution_gradients(Array<const float> grids, int64_t batch, int64_t dept
                   executor);
 }
 
+void row_products(Array<const float> rows, Array<const float> gate, Array<const float> matrix, bool turned,
+                  Array<const float> bias, bool relu, int64_t count, int64_t in, int64_t out, Array<float> results,
+                  Executor executor) {
+  run_products(RowProducts{count, in, out, rows, gate, matrix, turned, bias, relu, results}, executor);
+}
+
+void weight_products(Array<const float> gradients, Array<const float> gate, Array<const float> rows, int64_t count,
+                     int64_t in, int64_t out, Array<float> weight, Array<float> bias, Executor executor) {
+  run_products(WeightProducts{count, in, out, gradients, gate, rows, weight, bias}, executor);
+}
+
+// `lanes`: see vector_attention.h.
+void pair_sums(int64_t shapes, int64_t points, int64_t other_count, int64_t neighbours, int64_t channels,
+               Array<const int64_t> index, Array<const float> own, Array<const float> others, Array<const float> pairs,
+               Array<float> results, int lanes, Executor executor) {
+  run_attention(PairSums{{shapes, points, other_count, neighbours, channels, index}, own, others, pairs, results}, lanes,
+                executor);
+}
+
+void pair_sum_gradients(int64_t shapes, int64_t points, int64_t other_count, int64_t neighbours, int64_t channels,
+                        Array<const int64_t> index, Array<const float> gradients, Array<float> of_own,
+                        Array<float> of_others, int lanes, Executor executor) {
+  run_attention(
+      PairSumGradients{{shapes, points, other_count, neighbours, channels, index}, gradients, of_own, of_others}, lanes,
+      executor);
+}
+
+void vector_attention(int64_t shapes, int64_t points, int64_t other_count, int64_t neighbours, int64_t channels,
+                      Array<const int64_t> index, Array<const float> weights, Array<const float> others,
+                      Array<const float> pairs, Array<const float> extra_weight, Array<const float> extra_value,
+                      Array<float> results, Array<float> largest, Array<float> sums, int lanes, Executor executor) {
+  run_attention(VectorAttention{{shapes, points, other_count, neighbours, channels, index}, weights, others, pairs,
+                                extra_weight, extra_value, results, largest, sums}, lanes, executor);
+}
+
+void vector_attention_gradients(int64_t shapes, int64_t points, int64_t other_count, int64_t neighbours,
+                                int64_t channels, Array<const int64_t> index, Array<const float> weights,
+                                Array<const float> others, Array<const float> pairs, Array<const float> extra_weight,
+                                Array<const float> extra_value, Array<float> results, Array<float> largest,
+                                Array<float> sums, Array<const float> gradients, Array<float> of_weights,
+                                Array<float> of_pairs, Array<float> of_others, Array<float> of_extra_weight,
+                                Array<float> of_extra_value, int lanes, Executor executor) {
+  const VectorAttention attention = {{shapes, points, other_count, neighbours, channels, index}, weights, others, pairs,
+                                     extra_weight, extra_value, results, largest, sums};
+  run_attention(VectorAttentionGradients{attention, gradients, of_weights, of_pairs, of_others, of_extra_weight,
+                                         of_extra_value}, lanes, executor);
+}
+
 template <typename T>
 void channel_moments(Array<const T> values, int64_t shapes, int64_t rows, int64_t channels, bool relu,
                      Array<double> mean, Array<double> variance, bool plain, Executor executor) {
@@ -205,6 +255,29 @@ PYBIND11_MODULE(_cpu, m, pybind11::mod_gil_not_used()) {
   define(m, "convolution_gradients", &convolution_gradients,
          {"grids", "batch", "depth", "height", "width", "in", "out", "gradients", "kernels", "bias", "lanes", "executor"});
   m.attr("convolution_lanes") = convolution_lanes();
+  define(m, "row_products", &row_products,
+         {"rows", "gate", "matrix", "turned", "bias", "relu", "count", "in", "out", "results", "executor"});
+  define(m, "weight_products", &weight_products,
+         {"gradients", "gate", "rows", "count", "in", "out", "weight", "bias", "executor"});
+  define(m, "pair_sums", &pair_sums,
+         {"shapes", "points", "other_count", "neighbours", "channels", "index", "own", "others", "pairs", "results",
+          "lanes", "executor"});
+  define(m, "pair_sum_gradients", &pair_sum_gradients,
+         {"shapes", "points", "other_count", "neighbours", "channels", "index", "gradients", "of_own", "of_others",
+          "lanes", "executor"});
+  define(m, "vector_attention", &vector_attention,
+         {"shapes", "points", "other_count", "neighbours", "channels", "index", "weights", "others", "pairs",
+          "extra_weight", "extra_value", "results", "largest", "sums", "lanes", "executor"});
+  define(m, "vector_attention_gradients", &vector_attention_gradients,
+         {"shapes", "points", "other_count", "neighbours", "channels", "index", "weights", "others", "pairs",
+          "extra_weight", "extra_value", "results", "largest", "sums", "gradients", "of_weights", "of_pairs", "of_others", "of_extra_weight",
+          "of_extra_value", "lanes", "executor"});
+  m.attr("attention_lanes") = attention_lanes();
+  m.def("use_team", [](std::uintptr_t run, std::uintptr_t number) {
+    ThreadPool::use({reinterpret_cast<decltype(ThreadPool::Team::run)>(run),
+                     reinterpret_cast<decltype(ThreadPool::Team::number)>(number)});
+  }, py::kw_only(), py::arg("run"), py::arg("number"));
+  m.def("have_matrix_unit", &have_matrix_unit);
   m.def("keep_heap", &keep_heap, py::kw_only(), py::arg("largest"), py::call_guard<py::gil_scoped_release>());
   // Alive only while a hierarchy is built: Python asks the sizes, allocates, and has the arrays filled.
   py::class_<build::BvhBuilder>(m, "BvhBuilder")

@@ -57,12 +57,11 @@ void parallel_for(int64_t count, const Kernel& kernel, Executor executor, int64_
   if (count <= 0) return;
   grain = std::max<int64_t>(grain, 1);
   const int64_t pieces = (count + grain - 1) / grain;
-  const int threads = int(std::min<int64_t>(std::max<int64_t>(int64_t(executor.handle), 1), pieces));
   const auto piece = [&](int64_t index) {
     const int64_t end = std::min(count, (index + 1) * grain);
     for (int64_t i = index * grain; i < end; ++i) kernel(i);
   };
-  ThreadPool::instance().run(pieces, threads, piece);
+  ThreadPool::instance().run(pieces, int(std::max<int64_t>(int64_t(executor.handle), 1)), piece);
 }
 
 #endif

@@ -1,11 +1,14 @@
-// A pool of threads that sleep between jobs.
+// The threads that kernels run on: those of an OpenMP runtime that was handed over, else a pool of our own.
 //
-// Sleeping, not spinning: small calls on a machine shared with others lose more to spinning than to waking. Threads
-// are made on first need, and a forked child starts with none, so data-loading workers that fork are safe.
+// Torch's operators run on OpenMP's threads, which go on looking for work for a while before they sleep. Threads beside
+// them would have to wake up first, and then to share the cores with them. Our own pool's threads sleep between jobs;
+// they are made on first need. A forked child, in which OpenMP's threads are gone, starts with a pool of none, so
+// data-loading workers that fork are safe.
 #pragma once
 
 #include <pthread.h>
 
+#include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
@@ -17,16 +20,64 @@
 
 namespace pyimplicit {
 
+// The pieces of a job. Each thread has a share of its own, the same in every job of as many: what it left in its caches
+// is what it works on next. One that is done helps the others.
+class Shares {
+ public:
+  Shares(int64_t count, int threads) : threads_(threads), shares_(new Share[threads]) {
+    for (int i = 0; i < threads; ++i) {
+      shares_[i].next.store(count * i / threads, std::memory_order_relaxed);
+      shares_[i].end = count * (i + 1) / threads;
+    }
+  }
+
+  // Returns how many pieces were done.
+  template <typename Task>
+  int64_t take(int thread, const Task& task) {
+    int64_t done = 0;
+    for (int k = 0; k < threads_; ++k) {
+      Share& share = shares_[(thread + k) % threads_];
+      while (share.next.load(std::memory_order_relaxed) < share.end) {
+        const int64_t piece = share.next.fetch_add(1);
+        if (piece >= share.end) break;
+        task(piece), ++done;
+      }
+    }
+    return done;
+  }
+
+ private:
+  struct alignas(64) Share {
+    std::atomic<int64_t> next;
+    int64_t end;
+  };
+  const int threads_;
+  const std::unique_ptr<Share[]> shares_;
+};
+
 class ThreadPool {
  public:
+  // OpenMP's way to run a function on so many threads, in GNU's form, which the other runtimes have too; and its number
+  // of the thread that asks.
+  struct Team {
+    void (*run)(void (*function)(void*), void* data, unsigned threads, unsigned flags);
+    int (*number)();
+  };
+
   // The pool of this process. Never destroyed: threads may still sleep in it while the process exits.
   static ThreadPool& instance() {
     static const bool registered = [] {
-      pthread_atfork(nullptr, nullptr, [] { current().store(new ThreadPool); });
+      pthread_atfork(nullptr, nullptr, [] { current().store(new ThreadPool), current_team().store(nullptr); });
       return true;
     }();
     (void)registered;
     return *current().load();
+  }
+
+  // Has later jobs run on the threads of an OpenMP runtime.
+  static void use(Team team) {
+    instance();  // a child must know that it has none
+    current_team().store(new Team(team));
   }
 
   // Runs task(0) ... task(count - 1) on at most `threads` threads, the caller's among them; returns when all ended.
@@ -36,7 +87,14 @@ class ThreadPool {
       for (int64_t i = 0; i < count; ++i) task(i);
       return;
     }
-    const auto job = std::make_shared<Job>(count, std::cref(task));
+    if (const Team* const team = current_team().load()) {
+      TeamJob<Task> job = {Shares(count, threads), team->number, task};
+      // All threads even for fewer pieces: those that a team does not need end, and are made anew for the next one.
+      team->run([](void* data) { static_cast<TeamJob<Task>*>(data)->work(); }, &job, unsigned(threads), 0);
+      return;
+    }
+    threads = int(std::min<int64_t>(threads, count));
+    const auto job = std::make_shared<Job>(count, threads, std::cref(task));
     {
       const std::lock_guard<std::mutex> lock(mutex_);
       for (; size_ < threads - 1; ++size_) std::thread([this] { work(); }).detach();
@@ -48,12 +106,21 @@ class ThreadPool {
   }
 
  private:
+  template <typename Task>
+  struct TeamJob {
+    Shares shares;
+    int (*const number)();
+    const Task& task;
+
+    void work() { shares.take(number(), task); }
+  };
+
   struct Job {
-    Job(int64_t count, std::function<void(int64_t)> task) : count(count), task(std::move(task)) {}
+    Job(int64_t count, int threads, std::function<void(int64_t)> task)
+        : count(count), shares(count, threads), task(std::move(task)) {}
 
     void take_pieces() {
-      int64_t ended = 0;
-      for (int64_t i = next.fetch_add(1); i < count; i = next.fetch_add(1), ++ended) task(i);
+      const int64_t ended = shares.take(arrived.fetch_add(1), task);
       if (ended > 0 && done.fetch_add(ended) + ended == count) {
         const std::lock_guard<std::mutex> lock(mutex);
         all_done.notify_all();
@@ -66,8 +133,10 @@ class ThreadPool {
     }
 
     const int64_t count;
+    Shares shares;
     const std::function<void(int64_t)> task;  // holds a reference to the caller's task, alive until wait() returns
-    std::atomic<int64_t> next{0}, done{0};
+    std::atomic<int> arrived{0};
+    std::atomic<int64_t> done{0};
     std::mutex mutex;
     std::condition_variable all_done;
   };
@@ -75,6 +144,11 @@ class ThreadPool {
   static std::atomic<ThreadPool*>& current() {
     static std::atomic<ThreadPool*> pool{new ThreadPool};
     return pool;
+  }
+
+  static std::atomic<const Team*>& current_team() {
+    static std::atomic<const Team*> team{nullptr};
+    return team;
   }
 
   void work() {

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -26,6 +29,22 @@ try:
 except ImportError as error:
     # A broken GPU stack must never break the CPU; the reason is kept for `cuda_status`.
     _cuda_import_error = str(error)
+
+
+
+def _use_torch_threads() -> None:
+    """Have CPU kernels run on the threads of torch's own operators, where its OpenMP runtime can be reached."""
+    library = Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"
+    try:
+        loaded = ctypes.CDLL(str(library), mode=os.RTLD_NOLOAD | os.RTLD_LAZY)
+        # Those of the runtime that torch's library is bound to.
+        symbols = {"run": loaded.GOMP_parallel, "number": loaded.omp_get_thread_num}
+    except (OSError, AttributeError):  # another system or another build: the kernels have threads of their own
+        return
+    _cpu.use_team(**{name: ctypes.cast(symbol, ctypes.c_void_p).value for name, symbol in symbols.items()})
+
+
+_use_torch_threads()
 
 _SUFFIX = {
     torch.float32: "_float32",
@@ -119,6 +138,12 @@ def fill_zeros(values: Tensor) -> None:
     _cpu.fill_zeros(
         memory=values.data_ptr(), bytes=values.numel() * values.element_size(), executor=(-1, torch.get_num_threads())
     )
+
+
+def have_matrix_unit() -> bool:
+    """Whether this processor has a matrix unit that `row_products` and `weight_products` can use."""
+    have: bool = _cpu.have_matrix_unit()
+    return have
 
 
 def convolution_lanes() -> int:

@@ -17,8 +17,10 @@ from torch import Tensor, nn
 from pyimplicit import ops
 from pyimplicit.checks import check_choice, check_count
 from pyimplicit.networks.base import Code, Network
-from pyimplicit.networks.layers import Linear, ResnetBlockFC, in_parts, pointwise
+from pyimplicit.networks.layers import ResnetBlockFC, in_parts
+from pyimplicit.networks.linear import Linear, pointwise
 from pyimplicit.networks.normalisation import batch_norm
+from pyimplicit.networks.vector_attention import attend, pair_sums, take
 from pyimplicit.ops.farthest import AUTHORS_SKIP
 
 # variant: (points kept by the first reduction, width and neighbours before the second one)
@@ -154,7 +156,7 @@ class _Encoder(nn.Module):
         self.transformer_downs = nn.ModuleList()
         self.elementwise = nn.ModuleList()
         self.elementwise_extras = nn.ModuleList()
-        self.fc1 = nn.Linear(first, width) if first != width else None
+        self.fc1 = Linear(first, width) if first != width else None
         # The lists are named in one order and filled in another, both the authors': equal seeds give equal weights.
         for size, count in zip(sizes, points, strict=True):
             self.transition_downs.append(_Reduction(size, count, self.neighbours, config["skip_near_origin"]))
@@ -192,9 +194,9 @@ class _Transformer(nn.Module):
         self.bn = nn.BatchNorm1d(width)
         self.fc_delta = _perceptron(3, width)
         self.fc_gamma = _perceptron(width, width)
-        self.w_qs = nn.Linear(width, width, bias=False)
-        self.w_ks = nn.Linear(width, width, bias=False)
-        self.w_vs = nn.Linear(width, width, bias=False)
+        self.w_qs = Linear(width, width, bias=False)
+        self.w_ks = Linear(width, width, bias=False)
+        self.w_vs = Linear(width, width, bias=False)
 
     def forward(
         self,
@@ -202,20 +204,20 @@ class _Transformer(nn.Module):
         features: Tensor | None,  # [B, N, C]; None where only positions are known, and the w_* are not used
         neighbours: Tensor | None,  # [B, N, K]; None for all points
     ) -> Tensor:  # [B, N, C]
-        known = None if features is None else [weight(features) for weight in (self.w_qs, self.w_ks, self.w_vs)]
+        known = None if features is None else (self.w_qs(features), -self.w_ks(features), self.w_vs(features))
 
-        def attend(part: slice) -> Tensor:
+        def work(part: slice) -> Tensor:
             among = None if neighbours is None else neighbours[:, part]
-            position = self.fc_delta(points[:, part, None] - _take(points, among))  # [B, n, K, C]
+            position = self.fc_delta(points[:, part, None] - take(points, among))  # [B, n, K, C]
             if known is None:
-                return _attend(self.fc_gamma(position), position)
-            queries, keys, values = known
-            weights = self.fc_gamma(queries[:, part, None] - _take(keys, among) + position)
-            return _attend(weights, _take(values, among) + position)
+                return attend(self.fc_gamma(position), None, None, position)
+            queries, against, values = known
+            weights = self.fc_gamma(pair_sums(queries[:, part], against, among, position))
+            return attend(weights, values, among, position)
 
         batch, count, _ = points.shape
         pairs = count if neighbours is None else neighbours.shape[2]
-        attended = in_parts(attend, count, batch * pairs * self.bn.num_features, points)
+        attended = in_parts(work, count, batch * pairs * self.bn.num_features, points)
         return batch_norm(self.bn, attended if features is None else features + attended)
 
 
@@ -245,12 +247,12 @@ class _SetAbstraction(nn.Module):
         self.fc_delta1 = _perceptron(3, width)
         self.fc_gamma1 = _perceptron(width, width)
         self.fc_gamma2 = _perceptron(width, width)
-        self.w_qs = nn.Linear(width, width, bias=False)
-        self.w_ks = nn.Linear(width, width, bias=False)
-        self.w_vs = nn.Linear(width, width, bias=False)
-        self.w_qs2 = nn.Linear(width, width, bias=False)
-        self.w_ks2 = nn.Linear(width, width, bias=False)
-        self.w_vs2 = nn.Linear(width, width, bias=False)
+        self.w_qs = Linear(width, width, bias=False)
+        self.w_ks = Linear(width, width, bias=False)
+        self.w_vs = Linear(width, width, bias=False)
+        self.w_qs2 = Linear(width, width, bias=False)
+        self.w_ks2 = Linear(width, width, bias=False)
+        self.w_vs2 = Linear(width, width, bias=False)
 
     def forward(
         self,
@@ -259,20 +261,18 @@ class _SetAbstraction(nn.Module):
     ) -> tuple[Tensor, Tensor]:  # [B, M, 3], [B, M, C]
         skip = AUTHORS_SKIP if self.skip_near_origin else None
         chosen = ops.farthest_points(points, self.count, skip_squared_length=skip)  # [B, M]
-        centres = _take(points, chosen[..., None])[:, :, 0]  # [B, M, 3]
-        own = _take(features, chosen[..., None])[:, :, 0]  # [B, M, C]
+        centres = take(points, chosen[..., None])[:, :, 0]  # [B, M, 3]
+        own = take(features, chosen[..., None])[:, :, 0]  # [B, M, C]
         among = _nearest(centres, points, self.neighbours)  # [B, M, K]
-        position = self.fc_delta1(_take(points, among) - centres[:, :, None])  # [B, M, K, C]
+        position = self.fc_delta1(take(points, among) - centres[:, :, None])  # [B, M, K, C]
 
-        keys, values = (_take(weight(features), among) for weight in (self.w_ks, self.w_vs))
-        weights = self.fc_gamma1(self.w_qs(own)[:, :, None] - keys + position)
-        first = _attend(weights, values + position)
+        weights = self.fc_gamma1(pair_sums(self.w_qs(own), -self.w_ks(features), among, position))
+        first = attend(weights, self.w_vs(features), among, position)
         hidden = F.relu(batch_norm(self.bn1, pointwise(self.conv1, first)))
         first = batch_norm(self.bnorm0, first + pointwise(self.conv2, hidden))
 
-        keys, values = (_take(weight(features), among) for weight in (self.w_ks2, self.w_vs2))
-        weights = self.fc_gamma2(self.w_qs2(first)[:, :, None] - keys + position)
-        second = _attend(weights, values + position)
+        weights = self.fc_gamma2(pair_sums(self.w_qs2(first), -self.w_ks2(features), among, position))
+        second = attend(weights, self.w_vs2(features), among, position)
         both = batch_norm(self.bnorm1, first + second)
         return centres, batch_norm(self.bnorm2, both + own)
 
@@ -301,10 +301,10 @@ class _Decoder(nn.Module):
         super().__init__()
         width, size, blocks = config["decoder_size"], config["attention_size"], config["decoder_blocks"]
         self.ct1 = _CrossAttention(config["hidden_size"], size, config["decoder_neighbours"])
-        self.init_enc = nn.Linear(size, width)
+        self.init_enc = Linear(size, width)
         self.blocks = nn.ModuleList(ResnetBlockFC(width) for _ in range(blocks))
-        self.fc_c = nn.ModuleList(nn.Linear(size, width) for _ in range(blocks))
-        self.fc_out = nn.Linear(width, 1)
+        self.fc_c = nn.ModuleList(Linear(size, width) for _ in range(blocks))
+        self.fc_out = Linear(width, 1)
 
     def forward(self, points: Tensor, shared: Tensor, anchors: Tensor, features: Tensor) -> Tensor:
         seen = self.ct1(points, shared, anchors, features)  # [B, T, S]
@@ -320,11 +320,11 @@ class _CrossAttention(nn.Module):
         self.neighbours = neighbours
         self.fc_delta = _perceptron(3, size)
         self.fc_gamma = _perceptron(size, size)
-        self.w_k_global = nn.Linear(in_size, size, bias=False)
-        self.w_v_global = nn.Linear(in_size, size, bias=False)
-        self.w_qs = nn.Linear(in_size, size, bias=False)
-        self.w_ks = nn.Linear(in_size, size, bias=False)
-        self.w_vs = nn.Linear(in_size, size, bias=False)
+        self.w_k_global = Linear(in_size, size, bias=False)
+        self.w_v_global = Linear(in_size, size, bias=False)
+        self.w_qs = Linear(in_size, size, bias=False)
+        self.w_ks = Linear(in_size, size, bias=False)
+        self.w_vs = Linear(in_size, size, bias=False)
 
     def forward(
         self,
@@ -337,44 +337,21 @@ class _CrossAttention(nn.Module):
         query = self.w_qs(shared)  # [B, S]
         keys, values = query[:, None] - self.w_ks(features), self.w_vs(features)  # [B, A, S]
         # The global code lies nowhere, so its weight and value are the same for all points of a shape.
-        global_weight = self.fc_gamma(query - self.w_k_global(shared))[:, None, None]  # [B, 1, 1, S]
-        global_value = self.w_v_global(shared)[:, None]  # [B, 1, S]
+        global_weight = self.fc_gamma(query - self.w_k_global(shared))  # [B, S]
+        global_value = self.w_v_global(shared)  # [B, S]
 
-        def attend(part: slice) -> Tensor:
+        def work(part: slice) -> Tensor:
             own = near[:, part]
-            position = self.fc_delta(points[:, part, None] - _take(anchors, own))  # [B, t, K, S]
-            weights = self.fc_gamma(_take(keys, own) + position)
-            weights = torch.cat([weights, global_weight.expand(-1, weights.shape[1], -1, -1)], 2).softmax(2)
-            # split, whose gradient is one table, not one for each slice
-            nearby, elsewhere = torch.split(weights, [pairs, 1], 2)
-            seen: Tensor = (nearby * (_take(values, own) + position)).sum(2) + elsewhere[:, :, 0] * global_value
-            return seen
+            position = self.fc_delta(points[:, part, None] - take(anchors, own))  # [B, t, K, S]
+            weights = self.fc_gamma(pair_sums(None, keys, own, position))
+            return attend(weights, values, own, position, (global_weight, global_value))
 
         batch, count, pairs = near.shape
-        return in_parts(attend, count, batch * pairs * values.shape[2], points)
+        return in_parts(work, count, batch * pairs * values.shape[2], points)
 
 
 def _perceptron(in_size: int, size: int) -> nn.Sequential:
-    return nn.Sequential(Linear(in_size, size), nn.ReLU(inplace=True), Linear(size, size))
-
-
-def _attend(
-    weights: Tensor,  # [B, N, K, C], before the softmax
-    values: Tensor,  # [B, N, K, C]
-) -> Tensor:  # [B, N, C]
-    return (weights.softmax(2) * values).sum(2)
-
-
-def _take(
-    rows: Tensor,  # [B, N, C]
-    indices: Tensor | None,  # [B, M, K], or None for all N rows for every one of N
-) -> Tensor:  # [B, M, K, C] or [B, 1, N, C]
-    """Gather rows of each shape."""
-    if indices is None:
-        return rows[:, None]
-    first = torch.arange(rows.shape[0], device=rows.device).mul_(rows.shape[1])
-    gathered: Tensor = F.embedding(indices + first[:, None, None], rows.flatten(0, 1))
-    return gathered
+    return nn.Sequential(Linear(in_size, size, relu=True), nn.Identity(), Linear(size, size))
 
 
 def _nearest(

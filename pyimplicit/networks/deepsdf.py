@@ -17,7 +17,8 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from pyimplicit.checks import check_between, check_count
 from pyimplicit.networks.base import Code, Network
-from pyimplicit.networks.layers import in_parts, linear, part_size, relu_dropout
+from pyimplicit.networks.layers import in_parts, part_size, relu_dropout
+from pyimplicit.networks.linear import linear
 
 
 class DeepSDF(Network):
@@ -149,4 +150,4 @@ def _linear_of_code(
     width, code_size = hidden.shape[2], code.shape[1]
     own = torch.cat([weight[:, :width], weight[:, width + code_size :]], 1)
     shared = F.linear(code, weight[:, width : width + code_size], bias)  # [B, out]
-    return F.linear(torch.cat([hidden, points], 2), own) + shared[:, None]
+    return linear(torch.cat([hidden, points], 2), own) + shared[:, None]

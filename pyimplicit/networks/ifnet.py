@@ -18,7 +18,8 @@ from pyimplicit import ops
 from pyimplicit.checks import check_choice, check_count, check_positive, check_tensor
 from pyimplicit.networks.base import Code, Network
 from pyimplicit.networks.first_level import first_level
-from pyimplicit.networks.layers import GridConvolution, pointwise
+from pyimplicit.networks.layers import GridConvolution
+from pyimplicit.networks.linear import linear, pointwise
 from pyimplicit.networks.normalisation import relu_batch_norm
 
 # variant: (levels of convolutions, resolution, padding of the gather, coordinates beside the features)
@@ -145,12 +146,13 @@ class FeatureGrids(Network):
         )  # [B, T, 7 C]
         if self.with_coordinates:
             weight, width = self.fc_0.weight.squeeze(2), features.shape[2]
-            hidden = F.linear(features, weight[:, :width], self.fc_0.bias) + F.linear(where, weight[:, width:])
+            hidden = linear(features, weight[:, :width], self.fc_0.bias) + F.linear(where, weight[:, width:])
+            hidden = hidden.relu_()
         else:
-            hidden = pointwise(self.fc_0, features)
-        for layer in (self.fc_1, self.fc_2, self.fc_out):
-            hidden = pointwise(layer, hidden.relu_())
-        return hidden.squeeze(2)
+            hidden = pointwise(self.fc_0, features, relu=True)
+        for layer in (self.fc_1, self.fc_2):
+            hidden = pointwise(layer, hidden, relu=True)
+        return pointwise(self.fc_out, hidden).squeeze(2)
 
     def own_key(self, author_key: str) -> str:
         """Return our name: without the part, as AIR-Nets' authors keep their copy of IF-Net split in two."""

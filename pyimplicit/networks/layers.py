@@ -10,10 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pyimplicit import ops
+from pyimplicit.networks.linear import Linear, linear
 from pyimplicit.ops._library import is_followed
 
 # Numbers of a table that is worked on at a time.
-PART = 1 << 20
+PART = 1 << 22
 
 
 def in_parts(
@@ -58,9 +59,9 @@ class ResnetBlockFC(nn.Module):
         super().__init__()
         out_size = in_size if out_size is None else out_size
         hidden_size = min(in_size, out_size)
-        self.fc_0 = Linear(in_size, hidden_size)
+        self.fc_0 = Linear(in_size, hidden_size, relu=True)
         self.fc_1 = Linear(hidden_size, out_size)
-        self.shortcut = nn.Linear(in_size, out_size, bias=False) if in_size != out_size else None
+        self.shortcut = Linear(in_size, out_size, bias=False) if in_size != out_size else None
         nn.init.zeros_(self.fc_1.weight)
 
     def forward(
@@ -72,17 +73,17 @@ class ResnetBlockFC(nn.Module):
 
         A linear layer of a concatenation is the sum of two linear layers, and the one of `shared` runs once.
         """
-        hidden = _linear(self.fc_0, F.relu(x), None if shared is None else F.relu(shared)).relu_()
-        hidden = self.fc_1(hidden)
+        hidden = self.fc_1(_linear(self.fc_0, F.relu(x), None if shared is None else F.relu(shared)))
         shortcut = x if self.shortcut is None else _linear(self.shortcut, x, shared)
         return torch.add(hidden, shortcut)
 
 
-def _linear(layer: nn.Linear, x: Tensor, shared: Tensor | None) -> Tensor:
+def _linear(layer: Linear, x: Tensor, shared: Tensor | None) -> Tensor:
     if shared is None:
         return layer(x)  # type: ignore[no-any-return]
     own = x.shape[-1]
-    return F.linear(x, layer.weight[:, :own]) + F.linear(shared, layer.weight[:, own:], layer.bias)
+    result = linear(x, layer.weight[:, :own]) + F.linear(shared, layer.weight[:, own:], layer.bias)
+    return result.relu_() if layer.relu else result
 
 
 def relu_dropout(features: Tensor, probability: float, training: bool, kept: Tensor | None = None) -> Tensor:
@@ -130,31 +131,3 @@ class GridConvolution(nn.Conv3d):
         if grids.is_contiguous(memory_format=layout):
             weight = weight.contiguous(memory_format=layout)
         return F.conv3d(grids, weight, self.bias, padding=1)
-
-
-class Linear(nn.Linear):
-    """Torch's layer, of which the result may be changed in place: see `linear`."""
-
-    def forward(self, x: Tensor) -> Tensor:  # [..., C] to [..., O]
-        """Return the layer's result."""
-        return linear(x, self.weight, self.bias)
-
-
-def pointwise(layer: nn.Conv1d, x: Tensor) -> Tensor:
-    """Apply a convolution of kernel size 1 to channels-last features: a matrix product, twice as fast."""
-    return linear(x, layer.weight.squeeze(2), layer.bias)
-
-
-def linear(
-    x: Tensor,  # [..., C]
-    weight: Tensor,  # [O, C]
-    bias: Tensor | None = None,  # [O]
-) -> Tensor:  # [..., O]
-    """Apply a linear layer to features of which the result may be changed in place without a copy.
-
-    For three axes and more, torch's own is a view, and changing a view in place copies its gradient twice.
-    """
-    if bias is None or x.dim() < 3:
-        return F.linear(x, weight, bias)
-    rows = torch.addmm(bias, x.flatten(0, -2), weight.t())
-    return torch.ops.aten._unsafe_view(rows, (*x.shape[:-1], weight.shape[0]))  # type: ignore[no-any-return]

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from pyimplicit.checks import check_count
 from pyimplicit.networks.base import Code, Network
-from pyimplicit.networks.layers import ResnetBlockFC, pointwise
+from pyimplicit.networks.layers import ResnetBlockFC
+from pyimplicit.networks.linear import pointwise
 from pyimplicit.networks.normalisation import conditional_batch_norm_relu
 
 
