@@ -17,7 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.harness import alternate, parse_arguments, print_rows, save
+from benchmarks.beside_torch import row_of
+from benchmarks.harness import parse_arguments, print_rows, save
 from pyimplicit import ops
 from pyimplicit.networks.normalisation import GroupNorm, relu_batch_norm
 
@@ -25,27 +26,6 @@ from pyimplicit.networks.normalisation import GroupNorm, relu_batch_norm
 CONVOLUTIONS = [(64, 16, 32), (64, 32, 32), (32, 32, 32), (32, 32, 64), (32, 64, 64), (32, 96, 32), (16, 128, 128)]
 NORMALISATIONS = [("batch", 64, 32), ("batch", 32, 64), ("group", 32, 32), ("group", 32, 96)]
 LAST = torch.channels_last_3d
-
-
-def both_ways(call: Callable[[], Tensor], inputs: list[Tensor], slope: Tensor) -> dict[str, Callable[[], Any]]:
-    """The call alone, and with its gradients."""
-
-    def forward() -> None:
-        with torch.no_grad():
-            call()
-
-    return {"forward": forward, "both": lambda: torch.autograd.grad(call(), inputs, slope)}
-
-
-def row_of(calls: dict[str, Callable[[], Tensor]], inputs: list[Tensor], slope: Tensor) -> dict[str, Any]:
-    """Milliseconds of each side, and the ratios."""
-    ways = {side: both_ways(call, inputs, slope) for side, call in calls.items()}
-    row: dict[str, Any] = {}
-    for way in ("forward", "both"):
-        seconds = alternate({side: ways[side][way] for side in calls}, torch.device("cpu"))
-        row |= {f"{side} {way} ms": 1e3 * value for side, value in seconds.items()}
-        row[f"{way} ratio"] = seconds["torch"] / seconds["ours"]
-    return row
 
 
 def convolution(batch: int, size: int, channels: int, out: int) -> dict[str, Any]:

@@ -88,7 +88,4 @@ struct ConvolutionGradients {
 void run_convolution(const ConvolveGrids& kernel, int lanes, Executor executor);
 void run_convolution(const ConvolutionGradients& kernel, int lanes, Executor executor);
 
-// The most lanes that this processor has and this file was compiled for.
-int convolution_lanes();
-
 }  // namespace pyimplicit

@@ -1,7 +1,5 @@
 // Convolution on the CPU: convolution_simd.h, compiled for each instruction set and chosen at run time.
 #include <cstring>
-#include <stdexcept>
-#include <string>
 #include <type_traits>
 #include <vector>
 
@@ -35,15 +33,7 @@ namespace pyimplicit::baseline::convolution {
 
 namespace pyimplicit {
 
-int convolution_lanes() { return have_avx512() ? 16 : have_avx2() ? 8 : 4; }
-
 namespace {
-
-int lanes_to_use(int lanes) {
-  const int most = convolution_lanes();
-  if (lanes > most) throw std::runtime_error("this processor has no vectors of " + std::to_string(lanes) + " numbers");
-  return lanes > 0 ? lanes : most;
-}
 
 // Kept by each thread: fresh pages would cost more than what is done in them.
 float* work_memory(const TiledGrids& shape) {

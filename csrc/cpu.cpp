@@ -10,6 +10,7 @@
 #include "corners.h"
 #include "fill_zeros.h"
 #include "heap.h"
+#include "instruction_set.h"
 #include "choose_distinct.h"
 #include "magnitude.h"
 #include "matrix_products.h"
@@ -254,7 +255,7 @@ PYBIND11_MODULE(_cpu, m, pybind11::mod_gil_not_used()) {
          {"grids", "batch", "depth", "height", "width", "in", "out", "kernels", "bias", "results", "lanes", "executor"});
   define(m, "convolution_gradients", &convolution_gradients,
          {"grids", "batch", "depth", "height", "width", "in", "out", "gradients", "kernels", "bias", "lanes", "executor"});
-  m.attr("convolution_lanes") = convolution_lanes();
+  m.attr("vector_lanes") = vector_lanes();
   define(m, "row_products", &row_products,
          {"rows", "gate", "matrix", "turned", "bias", "relu", "count", "in", "out", "results", "executor"});
   define(m, "weight_products", &weight_products,
@@ -272,7 +273,6 @@ PYBIND11_MODULE(_cpu, m, pybind11::mod_gil_not_used()) {
          {"shapes", "points", "other_count", "neighbours", "channels", "index", "weights", "others", "pairs",
           "extra_weight", "extra_value", "results", "largest", "sums", "gradients", "of_weights", "of_pairs", "of_others", "of_extra_weight",
           "of_extra_value", "lanes", "executor"});
-  m.attr("attention_lanes") = attention_lanes();
   m.def("use_team", [](std::uintptr_t run, std::uintptr_t number) {
     ThreadPool::use({reinterpret_cast<decltype(ThreadPool::Team::run)>(run),
                      reinterpret_cast<decltype(ThreadPool::Team::number)>(number)});

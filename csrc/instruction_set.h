@@ -4,6 +4,9 @@
 // `pop_options` in a namespace of its own, with PIM_SIMD_AVX2 defined, and once plain.
 #pragma once
 
+#include <stdexcept>
+#include <string>
+
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
 #define PIM_HAVE_AVX2
 #include <immintrin.h>
@@ -29,6 +32,16 @@ inline bool have_avx512() {
 #else
   return false;
 #endif
+}
+
+// Numbers of the longest vectors of float that this processor has.
+inline int vector_lanes() { return have_avx512() ? 16 : have_avx2() ? 8 : 4; }
+
+// `lanes`, or the most there are for 0.
+inline int lanes_to_use(int lanes) {
+  const int most = vector_lanes();
+  if (lanes > most) throw std::runtime_error("this processor has no vectors of " + std::to_string(lanes) + " numbers");
+  return lanes > 0 ? lanes : most;
 }
 
 }  // namespace pyimplicit

@@ -440,6 +440,11 @@ void run_products(const RowProducts& products, Executor executor) {
 void run_products(const WeightProducts& products, Executor executor) {
   if (!have_matrix_unit()) throw std::runtime_error("this processor has no matrix unit");
   constexpr int64_t kBlock = WeightProducts::kBlock;
+  if (products.count == 0) {
+    std::fill(products.weight, products.weight + products.out * products.in, 0.0f);
+    std::fill(products.bias, products.bias + products.out, 0.0f);
+    return;
+  }
   const int64_t blocks = products.blocks(), parts = products.parts();
   float* const sums = kept<float>(kSums, blocks * parts * kBlock * kBlock);
   double* const of_bias = kept<double>(kBiasSums, products.blocks_out() * parts * kBlock);

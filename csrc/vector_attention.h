@@ -65,7 +65,6 @@ struct VectorAttentionGradients {
 };
 
 // `lanes`: numbers to a vector; 0 for as many as the processor has.
-int attention_lanes();
 void run_attention(const PairSums& kernel, int lanes, Executor executor);
 void run_attention(const PairSumGradients& kernel, int lanes, Executor executor);
 void run_attention(const VectorAttention& kernel, int lanes, Executor executor);

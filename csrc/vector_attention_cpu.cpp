@@ -3,8 +3,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <stdexcept>
-#include <string>
 
 #include "instruction_set.h"
 
@@ -35,15 +33,7 @@ namespace pyimplicit::baseline::attention {
 
 namespace pyimplicit {
 
-int attention_lanes() { return have_avx512() ? 16 : have_avx2() ? 8 : 4; }
-
 namespace {
-
-int lanes_to_use(int lanes) {
-  const int most = attention_lanes();
-  if (lanes > most) throw std::runtime_error("this processor has no vectors of " + std::to_string(lanes) + " numbers");
-  return lanes > 0 ? lanes : most;
-}
 
 template <typename Kernel>
 void run_points(const Kernel& kernel, int lanes, Executor executor) {

@@ -31,7 +31,6 @@ except ImportError as error:
     _cuda_import_error = str(error)
 
 
-
 def _use_torch_threads() -> None:
     """Have CPU kernels run on the threads of torch's own operators, where its OpenMP runtime can be reached."""
     library = Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"
@@ -146,9 +145,9 @@ def have_matrix_unit() -> bool:
     return have
 
 
-def convolution_lanes() -> int:
-    """Numbers of the longest vectors that convolution on this processor can be done with."""
-    lanes: int = _cpu.convolution_lanes
+def vector_lanes() -> int:
+    """Numbers of the longest vectors of float32 that this processor has and the kernels were compiled for."""
+    lanes: int = _cpu.vector_lanes
     return lanes
 
 

@@ -92,7 +92,9 @@ def test_both_modules_hold_the_same_kernels():
         "fill_zeros", "keep_heap", "convolve_grids", "convolution_gradients", "choose_distinct_float32",
         "choose_distinct_float64", "channel_moments_float32", "channel_moments_float64", "channel_products_float32",
         "channel_products_float64", "channel_affine_float32", "channel_affine_float64",
-        "channel_affine_gradient_float32", "channel_affine_gradient_float64",
+        "channel_affine_gradient_float32", "channel_affine_gradient_float64", "row_products", "weight_products",
+        "have_matrix_unit", "pair_sums", "pair_sum_gradients", "vector_attention", "vector_attention_gradients",
+        "use_team",
     }  # fmt: skip
     assert kernels(_native._cuda) - {"device_status"} == kernels(_native._cpu) - only_on_the_cpu
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -58,6 +57,7 @@ class AIRNet(Network):
         Giebenhain and Goldlücke, AIR-Nets, section 3 and supplementary section on the architecture.
 
     Example:
+        >>> import torch
         >>> small = dict(first_points=20, anchors=10, first_size=8, hidden_size=8, attention_size=8, decoder_size=8)
         >>> network = AIRNet(**small)
         >>> code = network.encode(torch.rand(2, 30, 3) - 0.5)
@@ -180,8 +180,8 @@ class _Encoder(nn.Module):
             if level == 0 and self.fc1 is not None:
                 features = self.fc1(features)
             features = self.elementwise[level](features)
-        for attend, each in zip(self.final_transformers, self.final_elementwise, strict=True):
-            features = each(attend(points, features, None))
+        for transform, each in zip(self.final_transformers, self.final_elementwise, strict=True):
+            features = each(transform(points, features, None))
         # max over an axis, not amax: its gradient goes to one point where several tie
         return self.fc_middle(features.max(dim=1).values), points, features
 

@@ -18,6 +18,7 @@ from pyimplicit import ops
 from pyimplicit.checks import check_choice, check_count, check_positive, check_tensor
 from pyimplicit.networks.base import Code, Network
 from pyimplicit.networks.first_level import first_level
+from pyimplicit.networks.large_grids import pool_beside, relu_in_place
 from pyimplicit.networks.layers import GridConvolution
 from pyimplicit.networks.linear import linear, pointwise
 from pyimplicit.networks.normalisation import relu_batch_norm
@@ -106,22 +107,21 @@ class FeatureGrids(Network):
                 f"at resolution {resolution} and batch normalisation needs a variance, got {batch}"
             )
         code = {"grid_0": grid[:, None]}
-        features = code["grid_0"]
-        pooled: Tensor | None = None  # what the next level starts from
+        pooled = code["grid_0"]  # what the next level starts from
         for level, (first, second, norm) in enumerate(LEVELS[: self.levels]):
             normalise = self.get_submodule(norm)
             assert isinstance(normalise, nn.BatchNorm3d)
             if level == 0 and self.training:
-                done = first_level(features, self.get_submodule(first), normalise)
+                done = first_level(pooled, self.get_submodule(first), normalise)
                 if done is not None:
                     code["grid_1"], pooled = done
                     continue
-            if level > 0:
-                features, pooled = _pool(features) if pooled is None else pooled, None
-            features = self.get_submodule(first)(features)
+            features = self.get_submodule(first)(pooled)
             if second is not None:
-                features = self.get_submodule(second)(features.relu_())
+                features = self.get_submodule(second)(relu_in_place(features))
             features = relu_batch_norm(normalise, features)
+            if level + 1 < self.levels:
+                features, pooled = pool_beside(features)
             code[f"grid_{level + 1}"] = features
         return code
 
@@ -209,14 +209,6 @@ class IFNet(FeatureGrids):
             "align_corners": bool(align_corners),
         }
         super().__init__(config, variant, levels=levels, padding_mode=padding_mode, with_coordinates=with_coordinates)
-
-
-def _pool(grids: Tensor) -> Tensor:
-    """Halve grids, in the dtype that they have: autocast on a CPU would have halves converted there and back."""
-    if grids.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
-        return F.max_pool3d(grids, 2)
-    with torch.autocast("cpu", enabled=False):
-        return F.max_pool3d(grids, 2)
 
 
 def _displacements(distance: float, dtype: torch.dtype, device: torch.device) -> Tensor:

@@ -130,7 +130,8 @@ class _Attend(torch.autograd.Function):
         extra_value: Tensor | None,
     ) -> Tensor:
         given = _contiguous(weights, others, neighbours, pairs, extra_weight, extra_value)
-        found = kernels.attend(*given[:4], None if extra_weight is None else (given[4], given[5]))
+        extra = None if extra_weight is None else (given[4], given[5])
+        found = kernels.attend(given[0], given[1], given[2], given[3], extra)
         context.save_for_backward(*given, *found)
         return found[0]
 

@@ -75,7 +75,7 @@ def _fits(grids: Tensor, out_channels: int) -> bool:
         and channels % _CHANNELS == 0
         and out_channels % _CHANNELS == 0
         and batch * size[0] * size[1] * size[2] * channels * out_channels >= _LEAST_PRODUCTS
-        and _native.convolution_lanes() >= _LEAST_LANES
+        and _native.vector_lanes() >= _LEAST_LANES
     )
 
 

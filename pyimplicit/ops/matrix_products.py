@@ -9,6 +9,8 @@ such sums count.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -34,6 +36,7 @@ def fits(
         and rows.dtype == weight.dtype == torch.float32
         and rows.shape[-1] == features
         and out >= LEAST_OUT
+        and rows.numel() > 0
         and rows.numel() // max(features, 1) * max(features, _TILE) * max(out, _TILE) >= LEAST_PRODUCTS
         and _native.have_matrix_unit()
     )
@@ -70,8 +73,8 @@ def weight_gradients(
     count, out = gradients.shape
     weight, bias = rows.new_empty(out, rows.shape[1]), rows.new_empty(out)
     _native.call(
-        "weight_products", rows.device, gradients=gradients, gate=gate, rows=rows, count=count,
-        **{"in": rows.shape[1]}, out=out, weight=weight, bias=bias,
+        "weight_products", rows.device, **_shape(count, rows.shape[1], out), gradients=gradients, gate=gate, rows=rows,
+        weight=weight, bias=bias,
     )  # fmt: skip
     return weight, bias
 
@@ -82,7 +85,11 @@ def _times(
     count, features = rows.shape
     results = memory.empty((count, out), (out, 1), rows.dtype, rows.device)
     _native.call(
-        "row_products", rows.device, rows=rows, gate=gate, matrix=matrix, turned=turned, bias=bias, relu=relu,
-        count=count, **{"in": features}, out=out, results=results,
+        "row_products", rows.device, **_shape(count, features, out), rows=rows, gate=gate, matrix=matrix, turned=turned,
+        bias=bias, relu=relu, results=results,
     )  # fmt: skip
     return results
+
+
+def _shape(count: int, features: int, out: int) -> dict[str, Any]:
+    return {"count": count, "in": features, "out": out}

@@ -90,7 +90,8 @@ def attend_gradients(
     _native.call(
         "vector_attention_gradients", pairs.device, **_table(pairs, others, neighbours), weights=weights, others=others,
         pairs=pairs, extra_weight=extra_weight, extra_value=extra_value, results=found[0], largest=found[1],
-        sums=found[2], gradients=gradients, of_weights=of_weights, of_pairs=of_pairs, of_others=of_others, of_extra_weight=of_extra[0], of_extra_value=of_extra[1], lanes=lanes,
+        sums=found[2], gradients=gradients, of_weights=of_weights, of_pairs=of_pairs, of_others=of_others,
+        of_extra_weight=of_extra[0], of_extra_value=of_extra[1], lanes=lanes,
     )  # fmt: skip
     return of_weights, of_others, of_pairs, *of_extra
 

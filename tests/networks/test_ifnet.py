@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pyimplicit import networks, ops
+from pyimplicit.networks import ifnet
 from pyimplicit.fields import UDF, Occ
 from pyimplicit.networks.ifnet import LEVELS
 from tests.networks.small import build, inputs
@@ -152,13 +153,13 @@ def test_autocast_is_near_float32_and_pools_halves(monkeypatch: pytest.MonkeyPat
     clouds = torch.rand(2, 20, 3) - 0.5
     expected = network.encode(clouds)
     pooled = []
-    pool = F.max_pool3d
+    pool = ifnet.pool_beside
 
-    def max_pool3d(grids: torch.Tensor, size: int) -> torch.Tensor:
-        pooled.append(pool(grids, size).dtype)
-        return pool(grids, size)
+    def pool_beside(grids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        pooled.append(pool(grids)[1].dtype)
+        return pool(grids)
 
-    monkeypatch.setattr(F, "max_pool3d", max_pool3d)
+    monkeypatch.setattr(ifnet, "pool_beside", pool_beside)
     with torch.autocast("cpu", torch.bfloat16):
         found = network.encode(clouds)
     assert pooled == 3 * [torch.bfloat16]

@@ -9,7 +9,7 @@ from pyimplicit import _native, ops
 from pyimplicit.ops import convolution, reference
 from tests.helpers import randn
 
-LANES = [lanes for lanes in (4, 8, 16) if lanes <= _native.convolution_lanes()]
+LANES = [lanes for lanes in (4, 8, 16) if lanes <= _native.vector_lanes()]
 # Odd sizes leave tiles that stick out; the last ones are larger than a piece of tiles.
 SIZES = [(1, 1, 1, 1), (1, 1, 2, 5), (2, 4, 4, 4), (1, 3, 7, 9), (2, 8, 9, 13), (3, 6, 8, 10)]
 
@@ -99,7 +99,7 @@ def test_everything_else_is_torchs(device, dtype, channels, out):
 def test_one_bit_for_any_threads_and_a_full_size():
     """What networks ask for: large enough to be filtered without being told."""
     grids, weight, bias = case((1, 32, 32, 32), 64, 64)
-    if _native.convolution_lanes() < 8:
+    if _native.vector_lanes() < 8:
         pytest.skip("torch's convolution runs on this processor")
     assert convolution._fits(grids, 64)
     slopes, found = randn(1, 64, 32, 32, 32, seed=3), []
