@@ -12,7 +12,6 @@ import torch
 from pyimplicit.ops import vector_attention
 from tests.helpers import randn
 
-
 # Made once: in a forked child torch's own operators would wait for its threads for ever.
 INPUTS = randn(3, 40, 9, 70), randn(3, 9, 70, seed=1), None, randn(3, 40, 9, 70, seed=2), None
 

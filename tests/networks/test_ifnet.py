@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pyimplicit import networks, ops
-from pyimplicit.networks import ifnet
 from pyimplicit.fields import UDF, Occ
+from pyimplicit.networks import ifnet
 from pyimplicit.networks.ifnet import LEVELS
 from tests.networks.small import build, inputs
 
