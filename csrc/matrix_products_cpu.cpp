@@ -41,23 +41,38 @@ constexpr int64_t kParts = 3, kStep = kParts * kTile;  // of a number; numbers o
 // Numbers between the panels of a side, which are tiles for `kAhead` steps: not a power of two, or all of them would fight
 // for the same few lines of the cache.
 constexpr int64_t kPanel = 4 * 2 * kStep + 5 * kDeep;
-constexpr int64_t kAhead = 4;  // tiles along the sum that are worked on at once: both sides stay in the first cache
+constexpr int64_t kAhead = 4;
+// So many steps are summed up by themselves, and then added: a float32 sum of many more would lose digits.
+constexpr int64_t kGroup = 16 * kAhead;  // tiles along the sum that are worked on at once: both sides stay in the first cache
 
 int64_t tiles(int64_t numbers, int64_t each) { return (numbers + each - 1) / each; }
 
 inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
-enum Purpose { kLeft, kRight, kEdges, kMatrix, kBias, kSums, kBiasSums, kPurposes };
+enum Purpose { kLeft, kRight, kEdges, kGroups, kMatrix, kBias, kSums, kBiasSums, kPurposes };
 
 // Memory of a thread, kept: fresh pages would cost more than what is done in them.
+std::vector<char>& kept_memory(int purpose) {
+  static thread_local std::vector<char> memory[kPurposes];
+  return memory[purpose];
+}
+
 void* kept_bytes(Purpose purpose, std::size_t bytes) {
   constexpr std::size_t kLine = 64;
-  static thread_local std::vector<char> memory[kPurposes];
-  std::vector<char>& own = memory[purpose];
+  std::vector<char>& own = kept_memory(purpose);
   if (own.size() < bytes + kLine) own = std::vector<char>(bytes + kLine);
   void* at = own.data();
   std::size_t space = own.size();
   return std::align(kLine, bytes, at, space);
+}
+
+// But not more than this for each purpose.
+void forget_large() {
+  constexpr std::size_t kMost = std::size_t(1) << 25;
+  for (int purpose = 0; purpose < kPurposes; ++purpose) {
+    std::vector<char>& own = kept_memory(purpose);
+    if (own.size() > kMost) std::vector<char>().swap(own);
+  }
 }
 
 template <typename T>
@@ -308,6 +323,20 @@ inline void finish(const float* from, int64_t stride, float* to, int64_t to_stri
   }
 }
 
+// 32 x 32 sums to others, and in the place of others.
+inline void add_block(const float* from, int64_t stride, float* to, int64_t to_stride, int64_t rows) {
+  for (int64_t r = 0; r < rows; ++r, from += stride, to += to_stride) {
+    _mm512_storeu_ps(to, _mm512_add_ps(_mm512_loadu_ps(to), _mm512_loadu_ps(from)));
+    _mm512_storeu_ps(to + kSide, _mm512_add_ps(_mm512_loadu_ps(to + kSide), _mm512_loadu_ps(from + kSide)));
+  }
+}
+
+inline void copy_block(const float* from, float* to, int64_t stride, int64_t rows) {
+  for (int64_t r = 0; r < rows; ++r, from += stride, to += stride) {
+    _mm512_storeu_ps(to, _mm512_loadu_ps(from)), _mm512_storeu_ps(to + kSide, _mm512_loadu_ps(from + kSide));
+  }
+}
+
 // The right side of RowProducts in tiles: [pairs of column tiles, steps, 2, parts].
 struct RightSide {
   int64_t steps, pairs;
@@ -335,7 +364,10 @@ void pack_right_side(const RowProducts& products, const RightSide& side, int64_t
 void run_piece(const RowProducts& products, const RightSide& side, int64_t index) {
   constexpr int64_t kPairs = RowProducts::kRows / (2 * kSide);
   uint16_t* const left = kept<uint16_t>(kLeft, kPairs * kPanel);
-  float* const edges = kept<float>(kEdges, kPairs * side.pairs * 4 * kSide * kSide);
+// Blocks that stick out of the results: those of the last columns, then those of the last rows.
+  constexpr int64_t kBlock = 4 * kSide * kSide;
+  float* const edges = kept<float>(kEdges, (kPairs + side.pairs) * kBlock);
+  float* const groups = side.steps > kGroup ? kept<float>(kGroups, kPairs * side.pairs * kBlock) : nullptr;
   const Table rows = {products.rows, products.gate, products.count, products.in};
   const int64_t first = index * RowProducts::kRows;
   const int64_t row_pairs = tiles(smaller(products.count - first, RowProducts::kRows), 2 * kSide);
@@ -355,12 +387,21 @@ void run_piece(const RowProducts& products, const RightSide& side, int64_t index
         const int64_t have_rows = products.count - row, have_columns = products.out - column;
         const bool inner = have_rows >= 2 * kSide && have_columns >= 2 * kSide;
         float* const result = products.results + row * products.out + column;
-        float* const to = inner ? result : edges + (row_pair * side.pairs + pair) * 4 * kSide * kSide;
+        float* const edge = edges + (have_columns < 2 * kSide ? row_pair : kPairs + pair) * kBlock;
+        float* const to = inner ? result : edge;
         const int64_t stride = inner ? products.out : 2 * kSide;
-        const Start start = step > 0               ? Start{to, stride}
-                            : side.bias == nullptr ? Start{nullptr, 0}
-                                                   : Start{side.bias + column, 0};
-        multiply(left + row_pair * kPanel, side.at(pair, step), steps, start, to, stride, ahead, 2, true);
+        const uint16_t* const panel = left + row_pair * kPanel;
+        if (step < kGroup) {
+          const Start start = step > 0               ? Start{to, stride}
+                              : side.bias == nullptr ? Start{nullptr, 0}
+                                                     : Start{side.bias + column, 0};
+          multiply(panel, side.at(pair, step), steps, start, to, stride, ahead, 2, true);
+        } else {
+          float* const group = groups + (row_pair * side.pairs + pair) * kBlock;
+          const Start start = step % kGroup > 0 ? Start{group, 2 * kSide} : Start{nullptr, 0};
+          multiply(panel, side.at(pair, step), steps, start, group, 2 * kSide, ahead, 2, true);
+          if ((step + steps) % kGroup == 0 || step + steps == side.steps) add_block(group, 2 * kSide, to, stride, 2 * kSide);
+        }
         if (step + steps == side.steps && (products.relu || !inner)) {
           finish(to, stride, result, products.out, have_rows, have_columns, products.relu);
         }
@@ -386,6 +427,9 @@ void run_task(const WeightProducts& products, const WeightTask& task) {
   const Table gradients = {products.gradients, products.gate, products.count, products.out};
   const Table rows = {products.rows, nullptr, products.count, products.in};
   const int64_t stride = task.in_pairs * 2 * kSide;
+  constexpr int64_t kChunks = kGroup / kSteps;
+  const bool grouped = task.end - task.first > kChunks;
+  float* const group = grouped ? kept<float>(kGroups, WeightProducts::kBlock * WeightProducts::kBlock) : nullptr;
   const Tiles registers;
   for (int64_t chunk = task.first; chunk < task.end; ++chunk) {
     const int64_t row = chunk * WeightProducts::kRows;
@@ -398,15 +442,24 @@ void run_task(const WeightProducts& products, const WeightTask& task) {
       for (int64_t tile = 0; tile < 2 * kSteps; ++tile) turn(left + pair * kPanel + tile * kStep);
     }
     for (int64_t k = 0; task.bias != nullptr && k < task.out_pairs * 2 * kSide; ++k) task.bias[k] += double(sums[k]);
+    const bool first_of_group = (chunk - task.first) % kChunks == 0;
+    const bool last_of_group = (chunk + 1 - task.first) % kChunks == 0 || chunk + 1 == task.end;
     const int64_t next = row + WeightProducts::kRows;
     const int64_t next_rows = chunk + 1 < task.end ? smaller(WeightProducts::kRows, products.count - next) : 0;
     Ahead ahead[2] = {{products.gradients + next * products.out + task.out, products.out, next_rows, smaller(256, products.out - task.out)},
                       {products.rows + next * products.in + task.in, products.in, next_rows, smaller(256, products.in - task.in)}};
     for (int64_t pair = 0; pair < task.in_pairs; ++pair) {
       for (int64_t out_pair = 0; out_pair < task.out_pairs; ++out_pair) {
-        float* const to = task.weight + out_pair * 2 * kSide * stride + pair * 2 * kSide;
-        const Start start = chunk > task.first ? Start{to, stride} : Start{nullptr, 0};
+        const int64_t at = out_pair * 2 * kSide * stride + pair * 2 * kSide;
+        float *const sum = task.weight + at, *const to = grouped ? group + at : sum;
+        const Start start = first_of_group ? Start{nullptr, 0} : Start{to, stride};
         multiply(left + out_pair * kPanel, right + pair * kPanel, kSteps, start, to, stride, ahead, 2, false);
+        if (!grouped || !last_of_group) continue;
+        if (chunk - task.first < kChunks) {
+          copy_block(to, sum, stride, 2 * kSide);
+        } else {
+          add_block(to, stride, sum, stride, 2 * kSide);
+        }
       }
     }
   }
@@ -435,6 +488,7 @@ void run_products(const RowProducts& products, Executor executor) {
   }
   parallel_for(pairs, [&](int64_t pair) { pack_right_side(products, side, pair); }, executor, 1);
   parallel_for(products.pieces(), [&](int64_t index) { run_piece(products, side, index); }, executor, 1);
+  forget_large();
 }
 
 void run_products(const WeightProducts& products, Executor executor) {
@@ -478,6 +532,7 @@ void run_products(const WeightProducts& products, Executor executor) {
     }
   };
   parallel_for(products.out, add_up, executor, 32);
+  forget_large();
 }
 
 #else

@@ -13,6 +13,7 @@
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
+#include <exception>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -40,10 +41,21 @@ class Shares {
       while (share.next.load(std::memory_order_relaxed) < share.end) {
         const int64_t piece = share.next.fetch_add(1);
         if (piece >= share.end) break;
-        task(piece), ++done;
+        try {
+          task(piece);
+        } catch (...) {
+          const std::lock_guard<std::mutex> lock(mutex_);
+          error_ = std::current_exception();
+        }
+        ++done;
       }
     }
     return done;
+  }
+
+  // When all are done: throws again what a piece has thrown, which must not leave the thread that it ran on.
+  void check() const {
+    if (error_) std::rethrow_exception(error_);
   }
 
  private:
@@ -53,6 +65,8 @@ class Shares {
   };
   const int threads_;
   const std::unique_ptr<Share[]> shares_;
+  std::mutex mutex_;
+  std::exception_ptr error_;
 };
 
 class ThreadPool {
@@ -88,9 +102,10 @@ class ThreadPool {
       return;
     }
     if (const Team* const team = current_team().load()) {
-      TeamJob<Task> job = {Shares(count, threads), team->number, task};
+      TeamJob<Task> job(count, threads, team->number, task);
       // All threads even for fewer pieces: those that a team does not need end, and are made anew for the next one.
       team->run([](void* data) { static_cast<TeamJob<Task>*>(data)->work(); }, &job, unsigned(threads), 0);
+      job.shares.check();
       return;
     }
     threads = int(std::min<int64_t>(threads, count));
@@ -103,11 +118,15 @@ class ThreadPool {
     wake_.notify_all();
     job->take_pieces();
     job->wait();
+    job->shares.check();
   }
 
  private:
   template <typename Task>
   struct TeamJob {
+    TeamJob(int64_t count, int threads, int (*number)(), const Task& task)
+        : shares(count, threads), number(number), task(task) {}
+
     Shares shares;
     int (*const number)();
     const Task& task;

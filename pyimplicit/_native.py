@@ -31,19 +31,20 @@ except ImportError as error:
     _cuda_import_error = str(error)
 
 
-def _use_torch_threads() -> None:
-    """Have CPU kernels run on the threads of torch's own operators, where its OpenMP runtime can be reached."""
+def _use_torch_threads() -> bool:
+    """Have CPU kernels run on the threads of torch's own operators; whether its OpenMP runtime could be reached."""
     library = Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"
     try:
         loaded = ctypes.CDLL(str(library), mode=os.RTLD_NOLOAD | os.RTLD_LAZY)
         # Those of the runtime that torch's library is bound to.
         symbols = {"run": loaded.GOMP_parallel, "number": loaded.omp_get_thread_num}
     except (OSError, AttributeError):  # another system or another build: the kernels have threads of their own
-        return
+        return False
     _cpu.use_team(**{name: ctypes.cast(symbol, ctypes.c_void_p).value for name, symbol in symbols.items()})
+    return True
 
 
-_use_torch_threads()
+_SHARES_THREADS = _use_torch_threads()
 
 _SUFFIX = {
     torch.float32: "_float32",
@@ -67,8 +68,14 @@ def cuda_status() -> tuple[bool, str]:
 
 
 def build_info() -> dict[str, str]:
-    """What was compiled: compilers, GPU architectures, CUDA runtime."""
-    info = {"cpu_compiler": str(_cpu.compiler), "cuda_build": str(_cpu.cuda_build)}
+    """What was compiled, and what of it this processor uses: compilers, vectors, GPU architectures, CUDA runtime."""
+    info = {
+        "cpu_compiler": str(_cpu.compiler),
+        "cpu_vectors": f"{vector_lanes()} float32",
+        "cpu_matrix_unit": "AMX" if have_matrix_unit() else "none",
+        "cpu_threads": "torch's" if _SHARES_THREADS else "own",
+        "cuda_build": str(_cpu.cuda_build),
+    }
     if _cuda is not None:
         info["cuda_compiler"] = str(_cuda.compiler)
         info["cuda_architectures"] = str(_cuda.architectures)

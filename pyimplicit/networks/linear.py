@@ -43,10 +43,12 @@ def linear(
 
     On CPUs with AMX, products of float32 features are those of `ops.matrix_products`, off by 1e-7 to 1e-6 of the
     results' scale like torch's (`benchmarks.bench_linear`). There numbers that are not finite make results that they
-    take part in NaN, and numbers below 1e-38 count as 0.
+    take part in NaN, as do those beyond 3.389e38, and numbers below 1e-30 lose digits.
     """
-    if not (is_followed(x, weight) or torch.is_autocast_enabled("cpu")) and kernels.fits(x, weight):
-        rows = x.reshape(-1, x.shape[-1])
+    given = (x, weight) if bias is None else (x, weight, bias)
+    if not (is_followed(*given) or torch.is_autocast_enabled("cpu")) and kernels.fits(x, weight, bias):
+        rows, weight = x.reshape(-1, x.shape[-1]).contiguous(), weight.contiguous()
+        bias = None if bias is None else bias.contiguous()
         result = _Linear.apply(rows, weight, bias, relu)  # type: ignore[no-untyped-call]
         # A ReLU's result is needed for the gradients, so a change of it must be noticed: not where it is no view.
         return result.view(*x.shape[:-1], -1) if relu else _unview(result, x, weight)
@@ -76,8 +78,7 @@ class _Linear(torch.autograd.Function):
         bias: Tensor | None,  # [O]
         relu: bool,
     ) -> Tensor:  # [N, O]
-        rows, weight = rows.contiguous(), weight.contiguous()
-        result = kernels.times_weight(rows, weight, None if bias is None else bias.contiguous(), relu)
+        result = kernels.times_weight(rows, weight, bias, relu)
         context.save_for_backward(rows, weight, bias, result if relu else None)
         return result
 
@@ -87,13 +88,13 @@ class _Linear(torch.autograd.Function):
         of_rows, of_weight, of_bias = context.needs_input_grad[:3]
         asking = torch.is_grad_enabled()  # for a derivative of this
         if asking or is_followed(gradient):
-            with torch.enable_grad():
+            with torch.autocast("cpu", enabled=False), torch.enable_grad():
                 # Views: what one of them depends on another must not count here, and does where they are made.
                 inputs = [None if of is None else of.view_as(of) for of in (rows, weight, bias)]
                 again = F.linear(inputs[0], inputs[1], inputs[2])  # type: ignore[arg-type]
-                again = again if gate is None else again.relu()
-            wanted = [of for of, asked in zip(inputs, context.needs_input_grad, strict=False) if asked]
-            found = iter(torch.autograd.grad(again, wanted, gradient, create_graph=asking))  # type: ignore[arg-type]
+                again = again if gate is None else again.masked_fill(gate.detach() <= 0, 0)
+                wanted = [of for of, asked in zip(inputs, context.needs_input_grad, strict=False) if asked]
+                found = iter(torch.autograd.grad(again, wanted, gradient, create_graph=asking))  # type: ignore[arg-type]
             return *(next(found) if asked else None for asked in (of_rows, of_weight, of_bias)), None
         gradient = gradient.contiguous()
         back = kernels.back_through_weight(gradient, gate, weight) if of_rows else None

@@ -24,9 +24,11 @@ def pair_sums(
     pairs: Tensor,  # [B, N, K, C]
 ) -> Tensor:  # [B, N, K, C]
     """Return for every point and other the sum of both's features and of the pair's."""
-    if not _takes(own, others, pairs):
-        return _pair_sums(own, others, neighbours, pairs)
-    return _PairSums.apply(own, others, neighbours, pairs)  # type: ignore[no-any-return, no-untyped-call]
+    given = (own, others, neighbours, pairs)
+    rows = (*pairs.shape[:2], pairs.shape[3])
+    if not _takes(pairs, others, neighbours, own) or (own is not None and own.shape != rows):
+        return _pair_sums(*given)
+    return _PairSums.apply(*_contiguous(*given))  # type: ignore[no-any-return, no-untyped-call]
 
 
 def attend(
@@ -42,9 +44,11 @@ def attend(
     """
     extra_weight, extra_value = (None, None) if extra is None else extra
     given = (weights, others, neighbours, pairs, extra_weight, extra_value)
-    if not _takes(weights, others, pairs, extra_weight, extra_value):
+    shape = (pairs.shape[0], pairs.shape[3])
+    fits = weights.shape == pairs.shape and all(one.shape == shape for one in extra or ())
+    if not fits or not _takes(pairs, others, neighbours, weights, *(extra or ())):
         return _attend(*given)
-    return _Attend.apply(*given)  # type: ignore[no-any-return, no-untyped-call]
+    return _Attend.apply(*_contiguous(*given))  # type: ignore[no-any-return, no-untyped-call]
 
 
 def take(
@@ -59,10 +63,26 @@ def take(
     return gathered
 
 
-def _takes(*tensors: Tensor | None) -> bool:
-    given = [tensor for tensor in tensors if tensor is not None]
-    plain = all(tensor.device.type == "cpu" and tensor.dtype == torch.float32 for tensor in given)
-    return plain and not is_followed(*given)
+def _takes(pairs: Tensor, others: Tensor | None, neighbours: Tensor | None, *more: Tensor | None) -> bool:
+    """Whether the kernels can take these; they read memory as it is, so nothing may be other than expected."""
+    given = [tensor for tensor in (pairs, others, *more) if tensor is not None]
+    if is_followed(*given, *([] if neighbours is None else [neighbours])):
+        return False
+    if not all(tensor.device.type == "cpu" and tensor.dtype == torch.float32 for tensor in given):
+        return False
+    shapes, points, each, channels = pairs.shape
+    if pairs.numel() == 0:
+        return False
+    if others is None:
+        return neighbours is None
+    if others.shape[::2] != (shapes, channels):
+        return False
+    if neighbours is None:
+        return others.shape[1] == each
+    if neighbours.shape != (shapes, points, each) or neighbours.dtype != torch.int64 or not neighbours.is_cpu:
+        return False
+    least, most = neighbours.aminmax()
+    return int(least) >= 0 and int(most) < others.shape[1]  # elsewhere torch says what is wrong
 
 
 def _pair_sums(own: Tensor | None, others: Tensor, neighbours: Tensor | None, pairs: Tensor) -> Tensor:
@@ -95,7 +115,6 @@ def _contiguous(*tensors: Tensor | None) -> list[Any]:
 class _PairSums(torch.autograd.Function):
     @staticmethod
     def forward(context: Any, own: Tensor | None, others: Tensor, neighbours: Tensor | None, pairs: Tensor) -> Tensor:
-        own, others, neighbours, pairs = _contiguous(own, others, neighbours, pairs)
         context.save_for_backward(others, neighbours)
         context.has_own = own is not None
         return kernels.pair_sums(own, others, neighbours, pairs)
@@ -129,9 +148,9 @@ class _Attend(torch.autograd.Function):
         extra_weight: Tensor | None,
         extra_value: Tensor | None,
     ) -> Tensor:
-        given = _contiguous(weights, others, neighbours, pairs, extra_weight, extra_value)
-        extra = None if extra_weight is None else (given[4], given[5])
-        found = kernels.attend(given[0], given[1], given[2], given[3], extra)
+        given = (weights, others, neighbours, pairs, extra_weight, extra_value)
+        extra = None if extra_weight is None or extra_value is None else (extra_weight, extra_value)
+        found = kernels.attend(weights, others, neighbours, pairs, extra)
         context.save_for_backward(*given, *found)
         return found[0]
 
@@ -142,12 +161,12 @@ class _Attend(torch.autograd.Function):
         asking = torch.is_grad_enabled()  # for a derivative of this
         if asking or is_followed(gradient):
             asked = context.needs_input_grad
-            with torch.enable_grad():
+            with torch.autocast("cpu", enabled=False), torch.enable_grad():
                 # Views: what one of them depends on another must not count here, and does where they are made.
                 inputs = [None if of is None else of.view_as(of) for of in given]
                 again = _attend(*inputs)  # type: ignore[arg-type]
-            wanted = [of for of, by in zip(inputs, asked, strict=True) if by]
-            slopes = iter(torch.autograd.grad(again, wanted, gradient, create_graph=asking))  # type: ignore[arg-type]
+                wanted = [of for of, by in zip(inputs, asked, strict=True) if by]
+                slopes = iter(torch.autograd.grad(again, wanted, gradient, create_graph=asking))  # type: ignore[arg-type]
             return tuple(next(slopes) if by else None for by in asked)
         extra = None if extra_weight is None else (extra_weight, extra_value)
         of_weights, of_others, of_pairs, *of_extra = kernels.attend_gradients(

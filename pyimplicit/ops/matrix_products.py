@@ -28,9 +28,12 @@ _TILE = 32
 def fits(
     rows: Tensor,  # [..., C]
     weight: Tensor,  # [O, C]
+    bias: Tensor | None,  # [O]
 ) -> bool:
     """Whether the kernels can multiply these, and gain something."""
     out, features = weight.shape
+    if bias is not None and (bias.device.type, bias.dtype, bias.shape) != ("cpu", torch.float32, (out,)):
+        return False
     return (
         rows.device.type == weight.device.type == "cpu"
         and rows.dtype == weight.dtype == torch.float32

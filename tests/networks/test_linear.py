@@ -67,6 +67,31 @@ def test_second_derivatives(relu):
         torch.testing.assert_close(one.double(), other, rtol=1e-4, atol=1e-4 * float(other.abs().max()))
 
 
+@pytest.mark.parametrize("autocast", [False, True])
+def test_second_derivatives_through_parts_of_a_weight(autocast):
+    found = []
+    for call, dtype in ((linear, torch.float32), (by_torch, torch.float64)):
+        x, weight, bias = (of.detach().to(dtype).requires_grad_() for of in inputs((3, 7, 40)))
+        result = call(x[..., 4:24], weight[:, ::2], bias, True)
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast and dtype == torch.float32):
+            slopes = torch.autograd.grad(result.square().sum(), (x, weight), create_graph=True)
+        found.append(torch.autograd.grad(sum(slope.square().sum() for slope in slopes), (x, weight, bias)))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one.double(), other, rtol=1e-4, atol=1e-4 * float(other.abs().max()))
+
+
+def test_a_bias_of_another_kind_is_torchs_to_judge():
+    x, weight, _ = (of.detach() for of in inputs())
+    with pytest.raises(RuntimeError):
+        linear(x, weight, torch.ones(7))
+    with pytest.raises(RuntimeError):
+        linear(x, weight, torch.ones(18, dtype=torch.float64))
+    one = torch.ones(1)
+    torch.testing.assert_close(linear(x, weight, one), F.linear(x, weight, one))
+    negated = torch._neg_view(torch.rand(18))
+    torch.testing.assert_close(linear(x, weight, negated), F.linear(x, weight, negated))
+
+
 def test_many_gradients_at_once():
     given = inputs()
     result = linear(*given, relu=True)

@@ -109,6 +109,34 @@ def test_layouts_do_not_matter():
     assert torch.equal(pair_sums(repeated, *turned[1:]), pair_sums(repeated.contiguous(), *given[1:]))
 
 
+def test_second_derivatives_through_views():
+    of = case((2, 5, 7, 3, 40), extra=False)
+    found = []
+    for dtype in (torch.float32, torch.float64):
+        wide, others = of["pairs"].to(dtype).requires_grad_(), of["others"].to(dtype).requires_grad_()
+        value = attend(wide[..., ::2], others[..., 1::2], of["neighbours"], wide[..., 1::2])
+        slope = torch.autograd.grad(value.square().sum(), wide, create_graph=True)[0]
+        found.append(torch.autograd.grad(slope.square().sum(), (wide, others)))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one.double(), other, rtol=1e-4, atol=1e-5)
+
+
+def test_what_the_kernels_cannot_read_is_torchs():
+    of = case((2, 5, 7, 3, 20), extra=False)
+    weights, others, neighbours, pairs = (of[k] for k in ("weights", "others", "neighbours", "pairs"))
+    expected = attend(weights, others, neighbours, pairs)
+    torch.testing.assert_close(attend(weights, others, neighbours.int(), pairs), expected)
+    few = attend(weights, others, neighbours, pairs[:, :1])
+    torch.testing.assert_close(few, attend(weights, others, neighbours, pairs[:, :1].expand_as(pairs)))
+    for wrong in (neighbours + 7, neighbours - 7):
+        with pytest.raises(IndexError):
+            attend(weights, others, wrong + 7 * torch.tensor([[[0]], [[1]]]), pairs)
+        with pytest.raises(IndexError):
+            pair_sums(of["own"], others, wrong + 7 * torch.tensor([[[0]], [[1]]]), pairs)
+    nothing = attend(weights[:, :, :0], others, neighbours[:, :, :0], pairs[:, :, :0])
+    assert torch.equal(nothing, torch.zeros(2, 5, 20))
+
+
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
 def test_weights_that_are_not_finite_do_as_in_torch(bad):
     of = case((2, 5, 7, 3, 20), extra=False)

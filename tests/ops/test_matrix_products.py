@@ -11,16 +11,9 @@ from tests.helpers import randn
 
 pytestmark = pytest.mark.skipif(not _native.have_matrix_unit(), reason="this processor has no matrix unit")
 # Rows, features in and out: parts of tiles, more than a block, more than a piece of rows, several parts of the sum.
-SIZES = [
-    (1, 1, 1),
-    (5, 3, 17),
-    (33, 40, 50),
-    (128, 32, 32),
-    (300, 256, 256),
-    (129, 600, 40),
-    (200, 40, 520),
-    (9000, 33, 31),
-]
+SIZES = [(1, 1, 1), (5, 3, 17), (33, 40, 50), (128, 32, 32), (300, 256, 256), (129, 600, 40), (200, 40, 520)]
+# The last ones' sums are made in groups.
+SIZES += [(9000, 33, 31), (70, 2100, 40), (40000, 5, 33)]
 
 
 def close(found, expected, share=1e-6):
@@ -97,6 +90,14 @@ def test_bits_do_not_depend_on_threads():
                       *matrix_products.weight_gradients(gradients, rows[:, :70].contiguous(), rows)))  # fmt: skip
     for others in found[1:]:
         assert all(torch.equal(one, other) for one, other in zip(found[0], others, strict=True))
+
+
+def test_long_sums_lose_no_more_than_short_ones():
+    rows, weight = torch.rand(32, 16384), torch.rand(16, 16384)
+    expected = rows.double() @ weight.double().T
+    close(matrix_products.times_weight(rows, weight, None, False), expected, 5e-7)
+    turned, slopes = rows[:20].T.contiguous(), weight.T.contiguous()
+    close(matrix_products.weight_gradients(slopes, None, turned)[0], expected[:20].T, 5e-7)
 
 
 def test_no_rows():
