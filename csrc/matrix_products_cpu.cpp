@@ -38,12 +38,12 @@ bool ask_for_tiles() {
 constexpr int64_t kSide = 16, kDeep = 32;          // rows, and numbers to a row, of a tile
 constexpr int64_t kTile = kSide * kDeep;           // numbers of a tile
 constexpr int64_t kParts = 3, kStep = kParts * kTile;  // of a number; numbers of a tile's three parts
-// Numbers between the panels of a side, which are tiles for `kAhead` steps: not a power of two, or all of them would fight
+constexpr int64_t kAhead = 4;  // tiles along the sum that are worked on at once: both sides stay in the first cache
+// Numbers between panels of a side, which are two tiles for `kAhead` steps: not a power of two, or all of them would fight
 // for the same few lines of the cache.
-constexpr int64_t kPanel = 4 * 2 * kStep + 5 * kDeep;
-constexpr int64_t kAhead = 4;
+constexpr int64_t kPanel = kAhead * 2 * kStep + 5 * kDeep;
 // So many steps are summed up by themselves, and then added: a float32 sum of many more would lose digits.
-constexpr int64_t kGroup = 16 * kAhead;  // tiles along the sum that are worked on at once: both sides stay in the first cache
+constexpr int64_t kGroup = 16 * kAhead;
 
 int64_t tiles(int64_t numbers, int64_t each) { return (numbers + each - 1) / each; }
 
@@ -164,7 +164,7 @@ class Ahead {
     if (rows_ <= 0) return;
     write ? _mm_prefetch(at_, _MM_HINT_ET0) : _mm_prefetch(at_, _MM_HINT_T1);
     at_ += kLine, left_ -= kLine;
-    if (left_ <= 0) at_ += skip_ - width_ + (-left_ > 0 ? left_ : 0), left_ = width_, --rows_;
+    if (left_ <= 0) at_ += skip_ - width_ + left_, left_ = width_, --rows_;
   }
 
  private:
@@ -172,6 +172,11 @@ class Ahead {
   const char* at_;
   int64_t skip_, width_, left_, rows_;
 };
+
+// Two lines of each of two tables; the second one's to be written to, if so.
+__attribute__((always_inline)) inline void send_two(Ahead* ahead, bool write) {
+  for (int i = 0; i < 2; ++i) ahead[0].send(false), ahead[1].send(write);
+}
 
 // Turn the 16 x 16 pairs of each of three tiles.
 inline void turn(uint16_t* tile) {
@@ -251,7 +256,7 @@ struct Start {
 // 32 x 32 results `stride` numbers apart: 2 x 2 tiles, summed over `steps` tiles of both sides.
 // A step of either side is two tiles, of which the three parts lie together.
 inline void multiply(const uint16_t* left, const uint16_t* right, int64_t steps, Start start, float* to, int64_t stride,
-                     Ahead* ahead, int each, bool write) {
+                     Ahead* ahead, bool write) {
   if (start.from == nullptr) {
     _tile_zero(0);
     _tile_zero(1);
@@ -283,19 +288,19 @@ inline void multiply(const uint16_t* left, const uint16_t* right, int64_t steps,
     PIM_LEFT(0);
     PIM_RIGHT(2);
     PIM_MULTIPLY();
-    for (int i = 0; i < each; ++i) ahead[0].send(false), ahead[1].send(write);
+    send_two(ahead, write);
     PIM_RIGHT(1);
     PIM_MULTIPLY();
-    for (int i = 0; i < each; ++i) ahead[0].send(false), ahead[1].send(write);
+    send_two(ahead, write);
     PIM_LEFT(1);
     PIM_MULTIPLY();
-    for (int i = 0; i < each; ++i) ahead[0].send(false), ahead[1].send(write);
+    send_two(ahead, write);
     PIM_RIGHT(0);
     PIM_MULTIPLY();
-    for (int i = 0; i < each; ++i) ahead[0].send(false), ahead[1].send(write);
+    send_two(ahead, write);
     PIM_LEFT(2);
     PIM_MULTIPLY();
-    for (int i = 0; i < each; ++i) ahead[0].send(false), ahead[1].send(write);
+    send_two(ahead, write);
     PIM_LEFT(0);
     PIM_MULTIPLY();
   }
@@ -395,11 +400,11 @@ void run_piece(const RowProducts& products, const RightSide& side, int64_t index
           const Start start = step > 0               ? Start{to, stride}
                               : side.bias == nullptr ? Start{nullptr, 0}
                                                      : Start{side.bias + column, 0};
-          multiply(panel, side.at(pair, step), steps, start, to, stride, ahead, 2, true);
+          multiply(panel, side.at(pair, step), steps, start, to, stride, ahead, true);
         } else {
           float* const group = groups + (row_pair * side.pairs + pair) * kBlock;
           const Start start = step % kGroup > 0 ? Start{group, 2 * kSide} : Start{nullptr, 0};
-          multiply(panel, side.at(pair, step), steps, start, group, 2 * kSide, ahead, 2, true);
+          multiply(panel, side.at(pair, step), steps, start, group, 2 * kSide, ahead, true);
           if ((step + steps) % kGroup == 0 || step + steps == side.steps) add_block(group, 2 * kSide, to, stride, 2 * kSide);
         }
         if (step + steps == side.steps && (products.relu || !inner)) {
@@ -446,14 +451,16 @@ void run_task(const WeightProducts& products, const WeightTask& task) {
     const bool last_of_group = (chunk + 1 - task.first) % kChunks == 0 || chunk + 1 == task.end;
     const int64_t next = row + WeightProducts::kRows;
     const int64_t next_rows = chunk + 1 < task.end ? smaller(WeightProducts::kRows, products.count - next) : 0;
-    Ahead ahead[2] = {{products.gradients + next * products.out + task.out, products.out, next_rows, smaller(256, products.out - task.out)},
-                      {products.rows + next * products.in + task.in, products.in, next_rows, smaller(256, products.in - task.in)}};
+    const int64_t columns_out = smaller(WeightProducts::kBlock, products.out - task.out);
+    const int64_t columns_in = smaller(WeightProducts::kBlock, products.in - task.in);
+    Ahead ahead[2] = {{products.gradients + next * products.out + task.out, products.out, next_rows, columns_out},
+                      {products.rows + next * products.in + task.in, products.in, next_rows, columns_in}};
     for (int64_t pair = 0; pair < task.in_pairs; ++pair) {
       for (int64_t out_pair = 0; out_pair < task.out_pairs; ++out_pair) {
         const int64_t at = out_pair * 2 * kSide * stride + pair * 2 * kSide;
         float *const sum = task.weight + at, *const to = grouped ? group + at : sum;
         const Start start = first_of_group ? Start{nullptr, 0} : Start{to, stride};
-        multiply(left + out_pair * kPanel, right + pair * kPanel, kSteps, start, to, stride, ahead, 2, false);
+        multiply(left + out_pair * kPanel, right + pair * kPanel, kSteps, start, to, stride, ahead, false);
         if (!grouped || !last_of_group) continue;
         if (chunk - task.first < kChunks) {
           copy_block(to, sum, stride, 2 * kSide);
