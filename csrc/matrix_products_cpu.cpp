@@ -42,8 +42,9 @@ constexpr int64_t kAhead = 4;  // tiles along the sum that are worked on at once
 // Numbers between panels of a side, which are two tiles for `kAhead` steps: not a power of two, or all of them would fight
 // for the same few lines of the cache.
 constexpr int64_t kPanel = kAhead * 2 * kStep + 5 * kDeep;
-// So many steps are summed up by themselves, and then added: a float32 sum of many more would lose digits.
-constexpr int64_t kGroup = 16 * kAhead;
+// So many steps are summed up by themselves, and then added: a float32 sum of many more would lose digits. More of them for
+// the gradients of a weight, whose sums are large tables.
+constexpr int64_t kGroup = 4 * kAhead, kWeightGroup = 16 * kAhead;
 
 int64_t tiles(int64_t numbers, int64_t each) { return (numbers + each - 1) / each; }
 
@@ -432,7 +433,7 @@ void run_task(const WeightProducts& products, const WeightTask& task) {
   const Table gradients = {products.gradients, products.gate, products.count, products.out};
   const Table rows = {products.rows, nullptr, products.count, products.in};
   const int64_t stride = task.in_pairs * 2 * kSide;
-  constexpr int64_t kChunks = kGroup / kSteps;
+  constexpr int64_t kChunks = kWeightGroup / kSteps;
   const bool grouped = task.end - task.first > kChunks;
   float* const group = grouped ? kept<float>(kGroups, WeightProducts::kBlock * WeightProducts::kBlock) : nullptr;
   const Tiles registers;

@@ -41,9 +41,9 @@ def linear(
 ) -> Tensor:  # [..., O]
     """Apply a linear layer, and a ReLU if asked for. The result may be changed in place without a copy, but for `relu`.
 
-    On CPUs with AMX, products of float32 features are those of `ops.matrix_products`, off by 1e-7 to 1e-6 of the
-    results' scale like torch's (`benchmarks.bench_linear`). There numbers that are not finite make results that they
-    take part in NaN, as do those beyond 3.389e38, and numbers below 1e-30 lose digits.
+    On CPUs with AMX, products of float32 features are those of `ops.matrix_products`, off by some 5e-7 of the results'
+    scale like torch's (`benchmarks.bench_linear`). There numbers that are not finite make results that they take part in
+    NaN, as do those beyond 3.389e38, and numbers below 1e-30 lose digits.
     """
     given = (x, weight) if bias is None else (x, weight, bias)
     if not (is_followed(*given) or torch.is_autocast_enabled("cpu")) and kernels.fits(x, weight, bias):
