@@ -42,7 +42,7 @@ def linear(
     """Apply a linear layer, and a ReLU if asked for. The result may be changed in place without a copy, but for `relu`.
 
     On CPUs with AMX, products of float32 features are those of `ops.matrix_products`, off by some 5e-7 of the results'
-    scale like torch's (`benchmarks.bench_linear`). There numbers that are not finite make results that they take part in
+    scale like torch's (`benchmarks.bench_linear`). There numbers that are not finite make results that they are part of
     NaN, as do those beyond 3.389e38, and numbers below 1e-30 lose digits.
     """
     given = (x, weight) if bias is None else (x, weight, bias)
