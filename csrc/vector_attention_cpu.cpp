@@ -51,19 +51,27 @@ void run_points(const Kernel& kernel, int lanes, Executor executor) {
   parallel_for(table.shapes * table.points, run, executor, std::max<int64_t>(1, 16384 / each));
 }
 
-// run(shape, first channel, last) for all: gradients are added up for the others of a shape. Channels are taken apart only
-// where there are too few shapes for the threads; results are the same.
-template <typename Run>
-void run_blocks(const Pairs& table, const Run& run, Executor executor) {
+// Gradients are added up for the others of a shape. Channels are taken apart only where there are too few shapes for the
+// threads; results are the same.
+template <typename Kernel>
+void run_blocks(const Kernel& kernel, const Pairs& table, int lanes, Executor executor) {
+  const int used = lanes_to_use(lanes);
   constexpr int64_t kLeast = 64, kEach = 2;
   const int64_t wanted = kEach * int64_t(executor.handle) / std::max<int64_t>(table.shapes, 1);
   const int64_t blocks = std::max<int64_t>(1, std::min(wanted, table.channels / kLeast));
   const int64_t length = ((table.channels + blocks - 1) / blocks + 15) / 16 * 16;
-  const auto block = [&](int64_t index) {
-    const int64_t first = index % blocks * length;
-    if (first < table.channels) run(index / blocks, first, std::min(first + length, table.channels));
+  const auto run = [&](int64_t index) {
+    const int64_t shape = index / blocks, first = index % blocks * length;
+    const int64_t end = std::min(first + length, table.channels);
+    if (first >= end) return;
+#if defined(PIM_HAVE_AVX2)
+    if (used == 16) return avx512::attention::run_block(kernel, shape, first, end);
+    if (used == 8) return avx2::attention::run_block(kernel, shape, first, end);
+#endif
+    (void)used;
+    baseline::attention::run_block(kernel, shape, first, end);
   };
-  parallel_for(table.shapes * blocks, block, executor, 1);
+  parallel_for(table.shapes * blocks, run, executor, 1);
 }
 
 }  // namespace
@@ -73,29 +81,11 @@ void run_attention(const PairSums& kernel, int lanes, Executor executor) { run_p
 void run_attention(const VectorAttention& kernel, int lanes, Executor executor) { run_points(kernel, lanes, executor); }
 
 void run_attention(const PairSumGradients& kernel, int lanes, Executor executor) {
-  const int used = lanes_to_use(lanes);
-  const auto run = [&](int64_t shape, int64_t first, int64_t end) {
-#if defined(PIM_HAVE_AVX2)
-    if (used == 16) return avx512::attention::run_block(kernel, shape, first, end);
-    if (used == 8) return avx2::attention::run_block(kernel, shape, first, end);
-#endif
-    (void)used;
-    baseline::attention::run_block(kernel, shape, first, end);
-  };
-  run_blocks(kernel.table, run, executor);
+  run_blocks(kernel, kernel.table, lanes, executor);
 }
 
 void run_attention(const VectorAttentionGradients& kernel, int lanes, Executor executor) {
-  const int used = lanes_to_use(lanes);
-  const auto run = [&](int64_t shape, int64_t first, int64_t end) {
-#if defined(PIM_HAVE_AVX2)
-    if (used == 16) return avx512::attention::run_block(kernel, shape, first, end);
-    if (used == 8) return avx2::attention::run_block(kernel, shape, first, end);
-#endif
-    (void)used;
-    baseline::attention::run_block(kernel, shape, first, end);
-  };
-  run_blocks(kernel.attention.table, run, executor);
+  run_blocks(kernel, kernel.attention.table, lanes, executor);
 }
 
 }  // namespace pyimplicit

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from torch import Tensor
 from pyimplicit import networks
 from pyimplicit.fields import TSDF, UDF, ImplicitFunction, Occ
 from pyimplicit.networks.base import Network
+from pyimplicit.ops import matrix_products
 from pyimplicit.training.curriculum import Curriculum
 
 FIGURES = Path(__file__).parent / "parity"
@@ -94,6 +96,16 @@ class Passed:
     point_gradients: Tensor  # [B, T, 3]
     loss: float
     gradient_norms: dict[str, float | None]  # by our names; "codes" for an auto-decoder's
+
+
+@pytest.fixture(params=["as sizes have it", "by kernels"], scope="module", autouse=True)
+def linear_layers(request: pytest.FixtureRequest) -> Iterator[None]:
+    """All of them by the kernels too, where the processor has them: these shapes are mostly too small for them."""
+    least = matrix_products.LEAST_PRODUCTS
+    if request.param == "by kernels":
+        matrix_products.LEAST_PRODUCTS = 0
+    yield
+    matrix_products.LEAST_PRODUCTS = least
 
 
 @pytest.fixture(params=CASES, scope="module")
