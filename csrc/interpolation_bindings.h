@@ -45,20 +45,20 @@ Sampling<M, R, D> sampling_of(const int64_t* at, const typename AccumulatorOf<R>
 
 template <typename S, int D, typename T = typename AccumulatorOf<S>::Type>
 void gather_features(Array<const int64_t> layout, int64_t batch, Array<const T> points, Array<const T> tangent,
-                     Array<const T> offsets, Array<S> rows, bool plain, Executor executor) {
-  run_gather(sampling_of<S, S, D>(layout, points, tangent, offsets, rows), batch, plain, executor);
+                     Array<const T> offsets, Array<S> rows, int lanes, Executor executor) {
+  run_gather(sampling_of<S, S, D>(layout, points, tangent, offsets, rows), batch, lanes, executor);
 }
 
 template <typename S, int D, typename T = typename AccumulatorOf<S>::Type>
 void scatter_features(Array<const int64_t> layout, int64_t batch, Array<const T> points, Array<const T> tangent,
-                      Array<const T> offsets, Array<S> rows, bool plain, Executor executor) {
-  run_scatter<S, D>(sampling_of<T, S, D>(layout, points, tangent, offsets, rows), batch, plain, executor);
+                      Array<const T> offsets, Array<S> rows, int lanes, Executor executor) {
+  run_scatter<S, D>(sampling_of<T, S, D>(layout, points, tangent, offsets, rows), batch, lanes, executor);
 }
 
 template <typename S, int D, typename T = typename AccumulatorOf<S>::Type>
 void slope_at_points(Array<const int64_t> layout, int64_t batch, Array<const T> points, Array<const T> tangent,
-                     Array<const T> offsets, Array<S> rows, bool plain, Array<T> gradient, Executor executor) {
-  run_slope(sampling_of<S, S, D>(layout, points, tangent, offsets, rows), batch, plain, gradient.data, executor);
+                     Array<const T> offsets, Array<S> rows, int lanes, Array<T> gradient, Executor executor) {
+  run_slope(sampling_of<S, S, D>(layout, points, tangent, offsets, rows), batch, lanes, gradient.data, executor);
 }
 
 template <typename S, int D, typename T = typename AccumulatorOf<S>::Type>
@@ -86,11 +86,11 @@ template <typename S, int D>
 void define_interpolation_for_maps(py::module_& m, const std::string& suffix) {
   const auto name = [&](const char* kernel) { return kernel + suffix; };
   define(m, name("gather").c_str(), &gather_features<S, D>,
-         {"layout", "batch", "points", "tangent", "offsets", "rows", "plain", "executor"});
+         {"layout", "batch", "points", "tangent", "offsets", "rows", "lanes", "executor"});
   define(m, name("scatter").c_str(), &scatter_features<S, D>,
-         {"layout", "batch", "points", "tangent", "offsets", "rows", "plain", "executor"});
+         {"layout", "batch", "points", "tangent", "offsets", "rows", "lanes", "executor"});
   define(m, name("slope").c_str(), &slope_at_points<S, D>,
-         {"layout", "batch", "points", "tangent", "offsets", "rows", "plain", "gradient", "executor"});
+         {"layout", "batch", "points", "tangent", "offsets", "rows", "lanes", "gradient", "executor"});
   define(m, name("cell_keys").c_str(), &cell_keys<S, D>,
          {"layout", "batch", "points", "offsets", "map", "keys", "executor"});
   define(m, name("scatter_segments").c_str(), &scatter_segments<S, D>,

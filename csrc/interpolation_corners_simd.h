@@ -132,9 +132,12 @@ inline std::vector<CornerFinder<M, R, D>> corner_finders(const Sampling<M, R, D>
 // Maps larger than this are fetched ahead; smaller ones stay in the caches anyway.
 constexpr int64_t kFetchFrom = 1 << 17;  // bytes of a batch item
 
-// Points whose corners are known ahead of the one being worked on: one where a point is much work, else several.
-constexpr int64_t kRing = 4;  // a power of two, more than the points ahead
-inline int64_t points_ahead(int64_t elements) { return elements <= 256 ? kRing - 1 : 1; }
+// Steps (a map at a point) whose corners are known ahead of the one being worked on: few where a step is much work. What
+// they read together is not to push what is being worked on out of the first cache.
+constexpr int64_t kRing = 16;  // a power of two, more than the steps ahead
+inline int64_t steps_ahead(int64_t elements, int64_t maps) {
+  return std::max<int64_t>(2, std::min<int64_t>(kRing - 1, 256 * maps / elements));
+}
 
 template <typename M, int D>
 inline bool is_large(const FeatureMap<M, D>& map) {
@@ -143,10 +146,13 @@ inline bool is_large(const FeatureMap<M, D>& map) {
   return bytes > kFetchFrom;
 }
 
+inline void fetch_bytes(const void* from, int64_t count) {
+  for (int64_t byte = 0; byte < count; byte += 64) __builtin_prefetch(static_cast<const char*>(from) + byte);
+}
+
 template <typename T, typename M>
 inline void fetch(const M* item, const Corners<T>& corners, int64_t channels) {
   for (int corner = 0; corner < corners.count; ++corner) {
-    const char* line = reinterpret_cast<const char*>(item + corners.at[corner]);
-    for (int64_t byte = 0; byte < channels * int64_t(sizeof(M)); byte += 64) __builtin_prefetch(line + byte);
+    fetch_bytes(item + corners.at[corner], channels * int64_t(sizeof(M)));
   }
 }

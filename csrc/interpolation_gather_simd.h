@@ -44,34 +44,40 @@ void gather_points(const Sampling<M, R, D>& s, int64_t b, int64_t begin, int64_t
   const bool by_channel = copies == 1 || s.row_channel_stride == 1;
   const bool direct = by_channel && !stream && std::is_same_v<T, R>;
   std::vector<T> stage(copies * width), turned(by_channel ? 0 : copies * width + 8);
-  std::vector<Corners<T>> corners[kRing];
+  std::vector<Corners<T>> corners(kRing * copies);
   bool large[Sampling<M, R, D>::kMostMaps];
   for (int m = 0; m < s.map_count; ++m) large[m] = is_large(s.maps[m]);
-  for (auto& some : corners) some.resize(s.map_count * copies);
   const auto finders = corner_finders(s);
+  const auto point = [&](int64_t j) { return order != nullptr ? order[j] : j; };
 
-  const auto prepare = [&](int64_t j) {
-    const int64_t n = order != nullptr ? order[j] : j;
-    Corners<T>* to = corners[j % kRing].data();
-    for (int m = 0; m < s.map_count; ++m) {
-      for (int64_t k = 0; k < copies; ++k, ++to) {
-        finders[m](b, n, k, to);
-        if (large[m]) fetch(s.maps[m].data + b * s.maps[m].batch_stride, *to, s.maps[m].channels);
-      }
+  // A step is one map at one point.
+  const auto prepare = [&](int64_t step, int m, int64_t j) {
+    const int64_t n = point(j);
+    const M* item = s.maps[m].data + b * s.maps[m].batch_stride;
+    Corners<T>* to = corners.data() + step % kRing * copies;
+    for (int64_t k = 0; k < copies; ++k, ++to) {
+      finders[m](b, n, k, to);
+      if (large[m]) fetch(item, *to, s.maps[m].channels);
     }
   };
-  const int64_t ahead = points_ahead(copies * width);
-  for (int64_t j = begin; j < std::min(end, begin + ahead); ++j) prepare(j);
+  const int64_t ahead = std::min((end - begin) * s.map_count, steps_ahead(copies * width, s.map_count));
+  int64_t step = 0, next_step = 0, next_point = begin;
+  int next_map = 0;
+  const auto prepare_next = [&] {
+    prepare(next_step++, next_map, next_point);
+    if (++next_map == s.map_count) next_map = 0, ++next_point;
+  };
+  while (next_step < ahead) prepare_next();
   for (int64_t j = begin; j < end; ++j) {
-    if (j + ahead < end) prepare(j + ahead);
-    R* row = s.row(b, order != nullptr ? order[j] : j, 0);
+    R* row = s.row(b, point(j), 0);
     T* to = stage.data();
     if constexpr (std::is_same_v<T, R>) {
       if (direct) to = row;
     }
-    const Corners<T>* at = corners[j % kRing].data();
-    for (int m = 0; m < s.map_count; ++m) {
+    for (int m = 0; m < s.map_count; ++m, ++step) {
+      if (next_point < end) prepare_next();
       const auto& map = s.maps[m];
+      const Corners<T>* at = corners.data() + step % kRing * copies;
       for (int64_t k = 0; k < copies; ++k, ++at) {
         gather_channels(to + k * width + map.start, map.data + b * map.batch_stride, map.channels, *at,
                         s.sum && m > 0);

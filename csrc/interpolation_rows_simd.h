@@ -70,10 +70,14 @@ inline void write_row(const T* from, int64_t count, bool stream, R* to) {
   if constexpr (std::is_same_v<T, R>) {
     constexpr int64_t n = Vector<T>::kLanes;
     if (stream) {
-      for (; i < count && reinterpret_cast<std::uintptr_t>(to + i) % 32 != 0; ++i) to[i] = from[i];
+      for (; i < count && reinterpret_cast<std::uintptr_t>(to + i) % kVectorBytes != 0; ++i) to[i] = from[i];
       for (; i + n <= count; i += n) {
+#if PIM_VECTOR_BYTES == 64
+        _mm512_stream_si512(reinterpret_cast<__m512i*>(to + i), _mm512_loadu_si512(from + i));
+#else
         _mm256_stream_si256(reinterpret_cast<__m256i*>(to + i),
                             _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from + i)));
+#endif
       }
     }
   }

@@ -1,4 +1,7 @@
-"""The kernels of interpolation as functions of tensors: how their arguments are laid out for csrc/interpolation.h."""
+"""The kernels of interpolation as functions of tensors: how their arguments are laid out for csrc/interpolation.h.
+
+`lanes` is for the tests: numbers in a vector of the CPU, 1 for the plain body, 0 for what is fastest.
+"""
 
 from __future__ import annotations
 
@@ -94,13 +97,13 @@ def gather(
     tangent: Tensor | None,
     offsets: Tensor | None,
     options: Options,
-    plain: bool = False,
+    lanes: int = 0,
 ) -> Tensor:
     """Features at points; with a tangent (laid out as the points), their derivative along it."""
     shape = row_shape(features, points, offsets, options.sum)
     rows = memory.empty(shape, (shape[1] * shape[2], shape[2], 1), features[0].dtype, points.device)
     layout = _layout(features, points, offsets, options)
-    _call("gather", rows.dtype, layout, points, tangent=tangent, offsets=offsets, rows=rows, plain=plain)
+    _call("gather", rows.dtype, layout, points, tangent=tangent, offsets=offsets, rows=rows, lanes=lanes)
     return rows
 
 
@@ -111,24 +114,25 @@ def scatter(
     tangent: Tensor | None,
     offsets: Tensor | None,
     options: Options,
-    how: str = "",
+    lanes: int = 0,
+    segments: bool = False,
 ) -> list[Tensor]:
     """What `gather` does to rows, transposed: gradients in the memory layout of the features.
 
-    `how` is for the tests: "plain" for the plain body, "segments" for what a GPU does for the sake of determinism.
+    `segments` is for the tests: what a GPU does for the sake of determinism.
     """
     # Halves are summed in float32. The points' dtype is that of all sums.
     sums = [memory.zeros(some.shape, _dense_strides(some), points.dtype, points.device) for some in like]
     layout = _layout(sums, points, offsets, options)
     arguments = {"tangent": tangent, "offsets": offsets, "rows": rows}
-    if how == "segments" or (points.is_cuda and torch.are_deterministic_algorithms_enabled()):
+    if segments or (points.is_cuda and torch.are_deterministic_algorithms_enabled()):
         for index in range(layout[0]):
             keys = torch.empty(points.shape[0] * points.shape[-2] * layout[4], dtype=torch.int64, device=points.device)
             _call("cell_keys", rows.dtype, layout, points, offsets=offsets, map=index, keys=keys)
             keys, order = keys.sort(stable=True)
             _call("scatter_segments", rows.dtype, layout, points, map=index, keys=keys, order=order, **arguments)
     else:
-        _call("scatter", rows.dtype, layout, points, plain=how == "plain", **arguments)
+        _call("scatter", rows.dtype, layout, points, lanes=lanes, **arguments)
     return [one if one.dtype == some.dtype else one.to(some.dtype) for one, some in zip(sums, like, strict=True)]
 
 
@@ -139,13 +143,13 @@ def slope(
     tangent: Tensor | None,
     offsets: Tensor | None,
     options: Options,
-    plain: bool = False,
+    lanes: int = 0,
 ) -> Tensor:
     """Derivative along the points of rows times `gather`."""
     gradient = torch.empty_like(points)
     _call(
         "slope", rows.dtype, _layout(features, points, offsets, options), points, tangent=tangent, offsets=offsets,
-        rows=rows, plain=plain, gradient=gradient,
+        rows=rows, lanes=lanes, gradient=gradient,
     )  # fmt: skip
     return gradient
 
