@@ -20,7 +20,7 @@ from benchmarks.beside_torch import row_of
 from benchmarks.harness import parse_arguments, print_rows, save
 from pyimplicit import _native, ops
 from pyimplicit.networks import vector_attention
-from pyimplicit.networks.linear import linear
+from pyimplicit.ops.linear import linear
 
 # rows, features in and out
 LINEAR = [(16000, 3, 256), (16000, 256, 256), (20944, 200, 200), (8000, 2583, 256), (8000, 512, 512), (80000, 256, 256)]

@@ -130,7 +130,11 @@ inline std::vector<CornerFinder<M, R, D>> corner_finders(const Sampling<M, R, D>
 }
 
 // Maps larger than this are fetched ahead; smaller ones stay in the caches anyway.
-constexpr int64_t kFetchFrom = 1 << 17;  // bytes of a batch item
+constexpr int64_t kFetchFrom = 1 << 18;  // bytes of a batch item
+constexpr int64_t kManyTimes = 16;
+
+// Points whose coordinates are fetched ahead, where they are not in their order in memory.
+constexpr int64_t kPointsAhead = 4;
 
 // Steps (a map at a point) whose corners are known ahead of the one being worked on: few where a step is much work. What
 // they read together is not to push what is being worked on out of the first cache.
@@ -139,11 +143,14 @@ inline int64_t steps_ahead(int64_t elements, int64_t maps) {
   return std::max<int64_t>(2, std::min<int64_t>(kRing - 1, 256 * maps / elements));
 }
 
-template <typename M, int D>
-inline bool is_large(const FeatureMap<M, D>& map) {
-  int64_t bytes = map.channels * int64_t(sizeof(M));
-  for (int axis = 0; axis < D; ++axis) bytes *= map.size[axis];
-  return bytes > kFetchFrom;
+// Whether a map's nodes are to be fetched ahead: not those of small maps, and not where points in the order of cells come
+// back to each node many times.
+template <typename M, typename R, int D>
+inline bool is_far(const Sampling<M, R, D>& s, const FeatureMap<M, D>& map, bool ordered) {
+  int64_t nodes = 1;
+  for (int axis = 0; axis < D; ++axis) nodes *= map.size[axis];
+  if (ordered && (s.point_count * s.offset_count << D) >= kManyTimes * nodes) return false;
+  return nodes * map.channels * int64_t(sizeof(M)) > kFetchFrom;
 }
 
 inline void fetch_bytes(const void* from, int64_t count) {

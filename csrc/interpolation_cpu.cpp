@@ -13,7 +13,7 @@ namespace pyimplicit {
 
 // Channels of a piece of work where a map's channels are far apart, and where they are next to each other.
 constexpr int64_t kStridedBlock = 8;
-constexpr int64_t kScatterBlock = 128;
+constexpr int64_t kScatterBlock = 512;
 
 struct ChannelRange {
   int map;
@@ -107,7 +107,7 @@ std::vector<int32_t> cell_order(const Sampling<M, R, D>& s, int64_t batch, Execu
     bytes += own;
   }
   const int64_t points = s.point_count;
-  if (s.point_map_stride != 0 || points < kSortFrom || points > INT32_MAX || bytes < kSortMaps) return {};
+  if (points < kSortFrom || points > INT32_MAX || bytes < kSortMaps) return {};
   std::vector<int32_t> order(batch * points);
   const auto item = [&](int64_t b) {
     using T = typename Sampling<M, R, D>::T;
@@ -134,9 +134,9 @@ std::vector<int32_t> cell_order(const Sampling<M, R, D>& s, int64_t batch, Execu
 }
 
 // Where each group of ranges begins that is worked on together, point by point, and the end of the last: a row is then
-// read in few long parts. What is added to a node, and in which order, does not depend on the groups. `fewest` groups, if
+// read in few long parts. Of maps that are summed those of the same channels, which read the same part. What is added to a node, and in which order, does not depend on the groups. `fewest` groups, if
 // there are so many ranges.
-std::vector<int64_t> group_ranges(const std::vector<ChannelRange>& ranges, bool together, int64_t fewest) {
+std::vector<int64_t> group_ranges(const std::vector<ChannelRange>& ranges, bool together, bool sum, int64_t fewest) {
   int64_t most = 1;  // channels of a group
   for (const auto& range : ranges) most += together ? range.last - range.first : 0;
   std::vector<int64_t> begins;
@@ -145,7 +145,7 @@ std::vector<int64_t> group_ranges(const std::vector<ChannelRange>& ranges, bool 
     int64_t channels = 0;
     for (size_t i = 0; i < ranges.size(); ++i) {
       const int64_t own = ranges[i].last - ranges[i].first;
-      if (i == 0 || channels + own > most) {
+      if (i == 0 || channels + own > most || (sum && ranges[i].first != ranges[i - 1].first)) {
         begins.push_back(int64_t(i));
         channels = 0;
       }
@@ -202,8 +202,11 @@ void run_scatter(const Sampling<typename AccumulatorOf<R>::Type, R, D>& s, int64
     std::vector<ChannelRange> ranges(blocks);
     for (int64_t i = 0; i < blocks; ++i) s.locate(i, block_size, &ranges[i].map, &ranges[i].first, &ranges[i].last);
     // What lies far apart in memory fits the caches better by itself.
-    const bool together = s.point_map_stride == 0 && !strided;
-    const std::vector<int64_t> groups = group_ranges(ranges, together, 2 * int64_t(executor.handle) / batch);
+    const bool together = (s.sum || s.point_map_stride == 0) && !strided;
+    if (s.sum) {
+      std::stable_sort(ranges.begin(), ranges.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+    }
+    const std::vector<int64_t> groups = group_ranges(ranges, together, s.sum, 2 * int64_t(executor.handle) / batch);
     const int64_t count = int64_t(groups.size()) - 1;
     // Few ranges are cut into slabs, each with all points that touch it, so that more threads have something to do.
     int64_t slabs = s.point_count * s.offset_count < 256 ? 1 : std::max<int64_t>(1, 16 / (batch * blocks));

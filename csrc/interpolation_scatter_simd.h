@@ -13,8 +13,8 @@ inline void spread(T* to, const T* row, const Corners<T>& corners) {
   }
 }
 
-// The copies of one point by the cell they lie in: on a coarse map most share one, and what they add to its nodes is
-// added up in registers. Copies that touch part of a cell stand alone.
+// Copies of points by the cell they lie in: on a coarse map many share one, and what they add to its nodes is added up in
+// registers. Copies that touch part of a cell stand alone.
 struct CellGroups {
   static constexpr int kMost = 8;  // copies
   int count = 0;                   // groups
@@ -79,91 +79,125 @@ bool copies_share_cells(const Sampling<T, R, D>& s, const FeatureMap<T, D>& map)
   return false;
 }
 
-// Some channels of one map's gradient in a batch item.
+// Whether points that follow each other in the order of cells mostly share one.
+template <typename T, typename R, int D>
+bool neighbours_share_cells(const Sampling<T, R, D>& s, const FeatureMap<T, D>& map) {
+  int64_t cells = 2;
+  for (int axis = 0; axis < D; ++axis) cells *= map.size[axis];
+  return s.offset_count == 1 && s.point_count >= cells;
+}
+
+// Some channels of one map's gradient in a batch item. Points are added in steps of `together` that follow each other.
 template <typename R, int D>
 class GradientPart {
  public:
   using T = typename AccumulatorOf<R>::Type;
 
-  // Corners count from node `low` to node `high` of the slowest axis.
-  GradientPart(const Sampling<T, R, D>& s, int64_t b, const ChannelRange& range, int64_t low, int64_t high)
+  // Corners count from node `low` to node `high` of the slowest axis. `order`: of the points, or null for their own.
+  GradientPart(const Sampling<T, R, D>& s, int64_t b, const ChannelRange& range, int64_t low, int64_t high,
+               const int32_t* order, int64_t together)
       : s_(s),
         map_(s.maps[range.map]),
+        order_(order),
+        map_index_(range.map),
         b_(b),
         first_(range.first),
         channels_(range.last - range.first),
+        together_(together),
+        entries_(together * s.offset_count),
         item_(map_.data + b * map_.batch_stride + first_ * map_.channel_stride),
         by_channel_(s.offset_count == 1 || s.row_channel_stride == 1),
         last_in_memory_(map_.channel_stride == 1 || map_.channels == 1),
-        large_(last_in_memory_ && is_large(map_)),
-        in_cells_(last_in_memory_ && channels_ % (kTogether * kLanes) == 0 && copies_share_cells(s, map_)),
+        far_(last_in_memory_ && is_far(s, map_, order != nullptr)),
+        in_cells_(last_in_memory_ && entries_ <= CellGroups::kMost && channels_ % (kVectors * kLanes) == 0 &&
+                  (together > 1 ? neighbours_share_cells(s, map_) : copies_share_cells(s, map_))),
         finder_(s, range.map, low, high),
-        turned_(s.offset_count * channels_),
-        corners_(kRing * s.offset_count) {}
+        turned_(std::is_same_v<T, R> && by_channel_ ? 0 : entries_ * channels_),
+        rows_(entries_),
+        corners_(kRing * entries_) {}
 
-  // Finds the corners of point `n`, the `j`th, for `add`, and fetches what that will read.
-  inline void prepare(int64_t j, int64_t n) {
+  // Finds the corners of the points of a step, for `add`, and fetches what that will read.
+  inline void prepare(int64_t step) {
     const int64_t copies = s_.offset_count, channels = channels_, b = b_;
-    const bool large = large_, by_channel = by_channel_;
+    const bool far = far_, fetch_row = by_channel_ && !(s_.sum && map_index_ > 0);
     T* const item = item_;
-    Corners<T>* at = corners_.data() + j % kRing * copies;
-    const R* row = s_.row(b, n, 0) + map_.start + first_;
+    Corners<T>* at = corners_.data() + step % kRing * entries_;
     bool any = false;
-    for (int64_t k = 0; k < copies; ++k, ++at, row += s_.row_offset_stride) {
-      finder_(b, n, k, at);
-      if (at->count <= 0) continue;
-      any = true;
-      if (large) fetch(item, *at, channels);
-      // A row is read once, a part of it at a time: too little in a row for the processor to see it coming.
-      if (by_channel) fetch_bytes(row, channels * int64_t(sizeof(R)));
-    }
-    reaches_[j % kRing] = any;
-  }
-
-  // Adds point `n`, the `j`th.
-  inline void add(int64_t j, int64_t n, const R* rows_end) {
-    if (!reaches_[j % kRing]) return;
-    const int64_t copies = s_.offset_count;
-    const Corners<T>* at = corners_.data() + j % kRing * copies;
-    const R* from = s_.row(b_, n, 0) + (map_.start + first_) * s_.row_channel_stride;
-    const T* rows = turned_.data();
-    int64_t stride = channels_;
-    if (!by_channel_) {
-      channels_fastest(from, rows_end, copies, channels_, turned_.data(), channels_);
-    } else if constexpr (std::is_same_v<T, R>) {
-      rows = from;
-      stride = s_.row_offset_stride;
-    } else {
-      for (int64_t k = 0; k < copies; ++k) {
-        for (int64_t c = 0; c < channels_; ++c) turned_[k * channels_ + c] = T(from[k * s_.row_offset_stride + c]);
+    const int64_t end = std::min((step + 1) * together_, s_.point_count);
+    for (int64_t j = step * together_; j < end; ++j) {
+      if (order_ != nullptr) {
+        const int64_t coming = order_[std::min(j + kPointsAhead * together_, s_.point_count - 1)];
+        __builtin_prefetch(s_.points + s_.place(map_index_, b, coming));
+      }
+      const int64_t n = point(j);
+      const R* row = s_.row(b, n, 0) + map_.start + first_;
+      for (int64_t k = 0; k < copies; ++k, ++at, row += s_.row_offset_stride) {
+        finder_(b, n, k, at);
+        if (at->count <= 0) continue;
+        any = true;
+        if (far) fetch(item, *at, channels);
+        // A row is read once, a part of it at a time: too little in a row for the processor to see it coming.
+        if (fetch_row) fetch_bytes(row, channels * int64_t(sizeof(R)));
       }
     }
+    reaches_[step % kRing] = any;
+  }
+
+  // Adds the points of a step; reads nothing at or behind `rows_end`.
+  inline void add(int64_t step, const R* rows_end) {
+    if (!reaches_[step % kRing]) return;
+    const int64_t begin = step * together_, end = std::min(begin + together_, s_.point_count);
+    const int64_t count = (end - begin) * s_.offset_count;
+    const Corners<T>* at = corners_.data() + step % kRing * entries_;
+    const T** rows = rows_.data();
+    for (int64_t j = begin; j < end; ++j, rows += s_.offset_count) find_rows(point(j), j - begin, rows_end, rows);
+    rows = rows_.data();
     if (!in_cells_) {
-      for (int64_t k = 0; k < copies; ++k) {
-        if (at[k].count > 0) add_alone(rows + k * stride, at[k]);
+      for (int64_t i = 0; i < count; ++i) {
+        if (at[i].count > 0) add_alone(rows[i], at[i]);
       }
       return;
     }
-    const CellGroups groups(at, int(copies), 1 << D);
-    for (int group = 0, begin = 0; group < groups.count; begin = groups.end[group++]) {
-      const int* member = groups.member + begin;
-      const int members = groups.end[group] - begin;
+    const CellGroups groups(at, int(count), 1 << D);
+    for (int group = 0, from = 0; group < groups.count; from = groups.end[group++]) {
+      const int* member = groups.member + from;
+      const int members = groups.end[group] - from;
       if (members == 1) {
-        add_alone(rows + member[0] * stride, at[member[0]]);
+        add_alone(rows[member[0]], at[member[0]]);
         continue;
       }
       const T* of[CellGroups::kMost];
-      for (int i = 0; i < members; ++i) of[i] = rows + member[i] * stride;
-      for (int64_t c = 0; c < channels_; c += kTogether * kLanes) {
-        spread_together<kTogether, D>(item_ + c, of, at, member, members);
-        for (int i = 0; i < members; ++i) of[i] += kTogether * kLanes;
+      for (int i = 0; i < members; ++i) of[i] = rows[member[i]];
+      for (int64_t c = 0; c < channels_; c += kVectors * kLanes) {
+        spread_together<kVectors, D>(item_ + c, of, at, member, members);
+        for (int i = 0; i < members; ++i) of[i] += kVectors * kLanes;
       }
     }
   }
 
  private:
   static constexpr int64_t kLanes = Vector<T>::kLanes;
-  static constexpr int kTogether = kVectorBytes == 64 ? 2 : 1;  // of as many registers as there are
+  static constexpr int kVectors = kVectorBytes == 64 ? 2 : 1;  // of each node at once: all sums stay in registers
+
+  inline int64_t point(int64_t j) const { return order_ != nullptr ? order_[j] : j; }
+
+  // The rows of the copies of point `n`, the `place`th of a step, as numbers of the type that sums are kept in.
+  inline void find_rows(int64_t n, int64_t place, const R* rows_end, const T** rows) {
+    const int64_t copies = s_.offset_count, channels = channels_;
+    const R* from = s_.row(b_, n, 0) + (map_.start + first_) * s_.row_channel_stride;
+    if constexpr (std::is_same_v<T, R>) {
+      if (by_channel_) {
+        for (int64_t k = 0; k < copies; ++k) rows[k] = from + k * s_.row_offset_stride;
+        return;
+      }
+    }
+    T* to = turned_.data() + place * copies * channels;
+    for (int64_t k = 0; k < copies; ++k) rows[k] = to + k * channels;
+    if (!by_channel_) return channels_fastest(from, rows_end, copies, channels, to, channels);
+    for (int64_t k = 0; k < copies; ++k, from += s_.row_offset_stride, to += channels) {
+      for (int64_t c = 0; c < channels; ++c) to[c] = T(from[c]);
+    }
+  }
 
   inline void add_alone(const T* row, const Corners<T>& at) const {
     const int64_t channels = channels_;
@@ -182,13 +216,16 @@ class GradientPart {
 
   const Sampling<T, R, D>& s_;
   const FeatureMap<T, D>& map_;
-  const int64_t b_, first_, channels_;
+  const int32_t* const order_;
+  const int map_index_;
+  const int64_t b_, first_, channels_, together_, entries_;
   T* const item_;
-  const bool by_channel_, last_in_memory_, large_, in_cells_;
+  const bool by_channel_, last_in_memory_, far_, in_cells_;
   const CornerFinder<T, R, D> finder_;
   std::vector<T> turned_;
+  std::vector<const T*> rows_;
   std::vector<Corners<T>> corners_;
-  bool reaches_[kRing];  // whether any copy reaches nodes of this part
+  bool reaches_[kRing];  // whether any point of a step reaches nodes of this part
 };
 
 // All points of a batch item are added to some channels of some maps that follow each other in a row, to the nodes of
@@ -196,30 +233,32 @@ class GradientPart {
 template <typename R, int D>
 void scatter_ranges(const Sampling<typename AccumulatorOf<R>::Type, R, D>& s, int64_t b, const ChannelRange* ranges,
                     int64_t count, int64_t slab, int64_t slabs, const int32_t* order, const R* rows_end) {
+  int64_t channels = 0, together = 1;
+  for (int64_t i = 0; i < count; ++i) {
+    channels += ranges[i].last - ranges[i].first;
+    if (order != nullptr && neighbours_share_cells(s, s.maps[ranges[i].map])) together = CellGroups::kMost;
+  }
   std::vector<GradientPart<R, D>> parts;
   parts.reserve(count);
   for (int64_t i = 0; i < count; ++i) {
     const int64_t nodes = s.maps[ranges[i].map].size[D - 1];
-    parts.emplace_back(s, b, ranges[i], nodes * slab / slabs, nodes * (slab + 1) / slabs);
+    parts.emplace_back(s, b, ranges[i], nodes * slab / slabs, nodes * (slab + 1) / slabs, order, together);
   }
-  int64_t channels = 0;
-  for (int64_t i = 0; i < count; ++i) channels += ranges[i].last - ranges[i].first;
-  const auto point = [&](int64_t j) { return order != nullptr ? order[j] : j; };
-  // A step is one part of one point; what is read some steps later is fetched before each.
-  const int64_t ahead = steps_ahead(s.offset_count * channels, count);
+  // What is read some steps later is fetched before each.
+  const int64_t steps = (s.point_count + together - 1) / together;
+  const int64_t ahead = steps_ahead(together * s.offset_count * channels, count);
   GradientPart<R, D>*const first = parts.data(), *const last = first + count, *next = first;
-  int64_t next_point = 0;
+  int64_t next_step = 0;
   const auto prepare_next = [&] {
-    if (next_point == s.point_count) return;
-    next->prepare(next_point, point(next_point));
-    if (++next == last) next = first, ++next_point;
+    if (next_step == steps) return;
+    next->prepare(next_step);
+    if (++next == last) next = first, ++next_step;
   };
-  for (int64_t step = 0; step < ahead; ++step) prepare_next();
-  for (int64_t j = 0; j < s.point_count; ++j) {
-    const int64_t n = point(j);
+  for (int64_t i = 0; i < ahead; ++i) prepare_next();
+  for (int64_t step = 0; step < steps; ++step) {
     for (auto* part = first; part != last; ++part) {
       prepare_next();
-      part->add(j, n, rows_end);
+      part->add(step, rows_end);
     }
   }
 }

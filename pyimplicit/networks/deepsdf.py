@@ -18,7 +18,7 @@ from torch.nn.utils.parametrizations import weight_norm
 from pyimplicit.checks import check_between, check_count
 from pyimplicit.networks.base import Code, Network
 from pyimplicit.networks.layers import in_parts, part_size, relu_dropout
-from pyimplicit.networks.linear import linear
+from pyimplicit.ops.linear import linear
 
 
 class DeepSDF(Network):

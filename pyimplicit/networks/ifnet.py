@@ -20,7 +20,7 @@ from pyimplicit.networks.base import Code, Network
 from pyimplicit.networks.first_level import first_level
 from pyimplicit.networks.large_grids import pool_beside, relu_in_place
 from pyimplicit.networks.layers import GridConvolution
-from pyimplicit.networks.linear import linear, pointwise
+from pyimplicit.networks.linear import pointwise
 from pyimplicit.networks.normalisation import relu_batch_norm
 
 # variant: (levels of convolutions, resolution, padding of the gather, coordinates beside the features)
@@ -136,20 +136,21 @@ class FeatureGrids(Network):
         shapes = {f"grid_{k}": (self.channels[k], *[size] * 3) for k, size in enumerate(sizes)}
         grids = self._check_parts(code, points.shape[0], shapes)
         where = 2 * points.flip(2)  # [B, T, 3]: z, y, x, as the last axis of a grid is z and comes first here
-        features = ops.sample_grids(
+        displacements = _displacements(self.config["displacement"], points.dtype, points.device)
+        weight, width = self.fc_0.weight.squeeze(2), len(displacements) * sum(self.channels)
+        hidden = ops.sample_grids_linear(
             [grids[name] for name in shapes],
             where,
-            _displacements(self.config["displacement"], points.dtype, points.device),
+            weight[:, :width],
+            self.fc_0.bias,
+            displacements,
             align_corners=self.config["align_corners"],
             padding_mode=self.padding_mode,
             layout="offset_fastest",
-        )  # [B, T, 7 C]
+            relu=not self.with_coordinates,
+        )  # [B, T, hidden]
         if self.with_coordinates:
-            weight, width = self.fc_0.weight.squeeze(2), features.shape[2]
-            hidden = linear(features, weight[:, :width], self.fc_0.bias) + F.linear(where, weight[:, width:])
-            hidden = hidden.relu_()
-        else:
-            hidden = pointwise(self.fc_0, features, relu=True)
+            hidden = (hidden + F.linear(where, weight[:, width:])).relu_()
         for layer in (self.fc_1, self.fc_2):
             hidden = pointwise(layer, hidden, relu=True)
         return pointwise(self.fc_out, hidden).squeeze(2)

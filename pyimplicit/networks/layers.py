@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pyimplicit import ops
-from pyimplicit.networks.linear import Linear, linear
+from pyimplicit.networks.linear import Linear
 from pyimplicit.ops._library import is_followed
+from pyimplicit.ops.linear import linear
 
 # Numbers of a table that is worked on at a time.
 PART = 1 << 22

@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import linear
 
 from pyimplicit.checks import check_choice, check_tensor
 from pyimplicit.ops._sample_features import sample_features
+from pyimplicit.ops.linear import linear
 
 PADDINGS = ("zeros", "border")  # in the order of `Padding` in csrc/interpolation_maps.h
 LAYOUTS = ("channel_fastest", "offset_fastest")
@@ -91,9 +91,9 @@ def _joined(parts: list[Tensor], copies: int, offset_fastest: bool, summed: bool
     return torch.cat([part.view(*part.shape[:2], copies, -1) for part in parts], 3).flatten(2)
 
 
-# Nodes a point that make it worth applying the linear layer to a grid's nodes instead of to the points' features:
-# `python -m benchmarks.bench_interpolation` prints what either costs on IF-Net's grids.
-NODES_PER_POINT = 1.1
+# Nodes a point up to which a linear layer is applied to a grid's nodes instead of to the points' features. Found on
+# IF-Net's grids, for which `python -m benchmarks.bench_interpolation` prints what either costs.
+NODES_PER_POINT = 0.45
 
 
 def sample_grids_linear(
@@ -106,23 +106,26 @@ def sample_grids_linear(
     align_corners: bool = True,
     padding_mode: str = "border",
     layout: str = "channel_fastest",
+    relu: bool = False,
     coarse: Sequence[bool] | None = None,
 ) -> Tensor:
     """A linear layer of `sample_grids`, applied to the nodes of coarse grids before it instead of to points after it.
 
-    Both orders give the same function, because interpolation is linear; they differ by rounding. Where a grid has
+    Both orders give the same function, because interpolation is linear; they differ by rounding. Where a grid has far
     fewer nodes than there are points the first costs less.
 
     Args:
-        grids: As for `sample_grids`, float32 or float64.
+        grids: As for `sample_grids`.
         points: As for `sample_grids`.
-        weight: The layer's matrix [O, K S], its columns in the order of `layout`.
+        weight: The layer's matrix [O, K S] of the grids' dtype, its columns in the order of `layout`.
         bias: The layer's bias [O], or None.
         offsets: As for `sample_grids`.
         align_corners: As for `sample_grids`.
         padding_mode: As for `sample_grids`.
         layout: As for `sample_grids`.
-        coarse: For each grid, whether the layer is applied to its nodes; None for what costs less.
+        relu: Whether the result is the ReLU of the layer's.
+        coarse: For each grid, whether the layer is applied to its nodes; None for what costs less, and for no grid in
+            halves or under autocast, whose results at the nodes would be rounded.
 
     Returns:
         [B, N, O], differentiable in grids, points, weight and bias.
@@ -137,16 +140,17 @@ def sample_grids_linear(
         >>> sample_grids_linear(grid, torch.zeros(1, 1, 3), torch.tensor([[1.0], [2.0]]), coarse=[True])
         tensor([[[3.5000, 7.0000]]])
     """
-    volumes, points, offsets = _check_grids(grids, points, offsets, (torch.float32, torch.float64))
+    volumes, points, offsets = _check_grids(grids, points, offsets)
     padding = PADDINGS.index(check_choice("padding_mode", padding_mode, PADDINGS))
     offset_fastest = check_choice("layout", layout, LAYOUTS) == "offset_fastest"
-    dtypes, device = (points.dtype,), points.device
+    dtype, device = volumes[0].dtype, points.device
     copies, channels = 1 if offsets is None else offsets.shape[0], [grid.shape[1] for grid in volumes]
-    width = check_tensor("weight", weight, ("O", copies * sum(channels)), dtypes, device).shape[0]
+    width = check_tensor("weight", weight, ("O", copies * sum(channels)), (dtype,), device).shape[0]
     if bias is not None:
-        check_tensor("bias", bias, (width,), dtypes, device)
+        check_tensor("bias", bias, (width,), (dtype,), device)
     if coarse is None:
-        coarse = [points.shape[1] * NODES_PER_POINT > grid[0, 0].numel() for grid in volumes]
+        exact = dtype.itemsize >= 4 and not torch.is_autocast_enabled(device.type)
+        coarse = [exact and points.shape[1] * NODES_PER_POINT > grid[0, 0].numel() for grid in volumes]
     if len(coarse) != len(volumes):
         raise ValueError(f"coarse: expected one entry for each of {len(volumes)} grids, got {len(coarse)}")
 
@@ -154,15 +158,13 @@ def sample_grids_linear(
     columns = weight.reshape(width, -1, copies).transpose(1, 2) if offset_fastest else weight.reshape(width, copies, -1)
     own = torch.split(columns, channels, 2)
     fine = [index for index, chosen in enumerate(coarse) if not chosen]
+    alone = len(fine) == len(volumes)  # nothing is added to the layer of the gather
     total: Tensor | None = None
     if fine:
-        chosen = torch.cat([own[index] for index in fine], 2)  # [O, K, C of the fine grids]
-        flat = (chosen.transpose(1, 2) if offset_fastest else chosen).flatten(1)
         sampled = sample_grids(
-            [volumes[index] for index in fine], points, offsets,
-            align_corners=align_corners, padding_mode=padding_mode, layout=layout,
-        )  # fmt: skip
-        total = linear(sampled, flat, bias)
+            [volumes[index] for index in fine], points, offsets, align_corners=align_corners, padding_mode=padding_mode
+        )
+        total = linear(sampled, torch.cat([own[index] for index in fine], 2).flatten(1), bias, relu and alone)
     # A grid after the layer is one map for each displacement, all to be added up.
     moved = points.unsqueeze(1) if offsets is None else points.unsqueeze(1) + offsets.unsqueeze(1)  # [B, K, N, 3]
     for index, chosen_grid in enumerate(volumes):
@@ -175,9 +177,11 @@ def sample_grids_linear(
             part = sample_features(
                 [maps[:, some]], moved[:, some].contiguous(), None, align_corners, padding, False, True
             )
-            total = part if total is None else total + part
+            total = part if total is None else total.add_(part)
     assert total is not None
-    return total if fine or bias is None else total + bias
+    if bias is not None and not fine:
+        total = total + bias
+    return total.relu_() if relu and not alone else total
 
 
 def sample_planes(
@@ -231,16 +235,14 @@ def sample_planes(
     return _joined(parts, 1, False, True)
 
 
-def _check_grids(
-    grids: Any, points: Any, offsets: Any, dtypes: Sequence[torch.dtype] = DTYPES
-) -> tuple[list[Tensor], Tensor, Tensor | None]:
+def _check_grids(grids: Any, points: Any, offsets: Any) -> tuple[list[Tensor], Tensor, Tensor | None]:
     """The arguments of `sample_grids` as the kernels take them."""
     if not isinstance(grids, Tensor | Sequence):
         raise TypeError(f"grids: expected a torch tensor or a sequence of them, got {type(grids).__name__}")
     volumes = [grids] if isinstance(grids, Tensor) else list(grids)
     if not volumes:
         raise ValueError("grids: expected at least one feature grid, got none")
-    first = check_tensor("grids", volumes[0], ("B", "C", "D", "H", "W"), dtypes)
+    first = check_tensor("grids", volumes[0], ("B", "C", "D", "H", "W"), DTYPES)
     for index, grid in enumerate(volumes):
         check_tensor(f"grids[{index}]", grid, (first.shape[0], "C", "D", "H", "W"), (first.dtype,), first.device)
         _check_not_empty(f"grids[{index}]", grid)

@@ -1,6 +1,6 @@
 """The matrix products of linear layers on CPUs with a matrix unit for bfloat16 (AMX), in float32 to its full precision.
 
-Not operators of torch: they are parts of `pyimplicit.networks.linear`, which has the derivatives.
+Not operators of torch: they are parts of `pyimplicit.ops.linear`, which has the derivatives.
 
 Source: Henry, Tang and Heinecke, "Leveraging the bfloat16 Artificial Intelligence Datatype For Higher-Precision
 Computations", ARITH 2019, section II: a float32 number is the sum of three of bfloat16, and six of the nine products of

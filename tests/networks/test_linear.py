@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 
 from pyimplicit import _native
-from pyimplicit.networks import linear as module
-from pyimplicit.networks.linear import Linear, linear, pointwise
+from pyimplicit.networks.linear import Linear, pointwise
 from pyimplicit.ops import matrix_products
+from pyimplicit.ops.linear import linear
 from tests.helpers import randn
 
 
@@ -123,7 +123,7 @@ def test_a_result_may_be_changed_in_place_but_for_a_relus():
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 def test_torch_where_a_transform_autocast_or_another_type_needs_it(monkeypatch):
-    monkeypatch.setattr(module.kernels, "times_weight", None)  # must not be called
+    monkeypatch.setattr(matrix_products, "times_weight", None)  # must not be called
     x, weight, bias = (of.detach() for of in inputs())
     doubles = [of.double() for of in (x, weight, bias)]
     assert torch.equal(linear(*doubles), F.linear(*doubles))

@@ -35,7 +35,7 @@ PLANES, FLAT = torch.zeros(2, 3, 4, 5, 5), torch.zeros(2, 3, 7, 2)
             ValueError,
             r"grids\[1\]: expected shape",
         ),
-        (lambda: ops.sample_grids_linear(GRID.half(), POINTS, MATRIX), TypeError, "grids: expected dtype float32 or"),
+        (lambda: ops.sample_grids_linear(GRID.half(), POINTS, MATRIX), TypeError, "weight: expected dtype float16"),
         (lambda: ops.sample_grids_linear(GRID, POINTS, MATRIX[:, :2]), ValueError, r"weight: expected shape \[O, 3\]"),
         (lambda: ops.sample_grids_linear(GRID, POINTS, MATRIX, MATRIX[0]), ValueError, r"bias: expected shape \[5\]"),
         (

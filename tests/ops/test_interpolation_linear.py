@@ -23,7 +23,8 @@ from tests.ops.interpolation_cases import (
 @every_layout
 @every_option
 @pytest.mark.parametrize("with_bias", [False, True])
-def test_linear_layer_first_or_last(device, coarse, layout, options, with_bias):
+@pytest.mark.parametrize("relu", [False, True])
+def test_linear_layer_first_or_last(device, coarse, layout, options, with_bias, relu):
     dtype = torch.float64
     grids = [grid.requires_grad_() for grid in grids_of(dtype, device)]
     points = (points_of(60, 3, dtype, device) * 0.97 + 0.003).requires_grad_()
@@ -31,8 +32,8 @@ def test_linear_layer_first_or_last(device, coarse, layout, options, with_bias):
     weight = randn(5, 4 * 13, dtype=dtype).to(device).requires_grad_()
     bias = randn(5, seed=3, dtype=dtype).to(device).requires_grad_() if with_bias else None
     arguments = (grids, points, weight, bias, offsets)
-    result = ops.sample_grids_linear(*arguments, layout=layout, coarse=coarse, **options)
-    expected = reference.sample_grids_linear(*arguments, layout=layout, **options)
+    result = ops.sample_grids_linear(*arguments, layout=layout, relu=relu, coarse=coarse, **options)
+    expected = reference.sample_grids_linear(*arguments, layout=layout, relu=relu, **options)
     torch.testing.assert_close(result, expected, **tolerance(dtype))
     compare_gradients(result, expected, [*grids, points, weight, *([bias] if with_bias else [])])
 
@@ -45,3 +46,35 @@ def test_linear_layer_in_float32(device):
         weight = randn(24, 16 * (1 if offsets is None else 18), seed=2).to(device)
         results = [ops.sample_grids_linear(grid, points, weight, None, offsets, coarse=[c]) for c in (False, True)]
         torch.testing.assert_close(*results, rtol=1e-5, atol=2e-5 * float(results[0].abs().max()))
+
+
+def test_halves_and_autocast_keep_the_plain_order(device):
+    """Numbers at the nodes would be rounded before they are added up."""
+    grid, points = randn(1, 16, 2, 2, 2).to(device), rand(1, 300, 3, low=-1, high=1).to(device)
+    weight = randn(24, 16, seed=2).to(device)
+    halves = ops.sample_grids_linear(grid.bfloat16(), points, weight.bfloat16())
+    plain = ops.sample_grids_linear(grid.bfloat16(), points, weight.bfloat16(), coarse=[False])
+    assert halves.dtype == torch.bfloat16 and torch.equal(halves, plain)
+    with torch.autocast(device.type, torch.bfloat16):
+        result = ops.sample_grids_linear(grid, points, weight)
+        assert torch.equal(result, ops.sample_grids_linear(grid, points, weight, coarse=[False]))
+    assert result.dtype == torch.bfloat16
+
+
+def test_layer_of_dense_points_on_wide_maps(device):
+    """Many points to a cell, in the order of cells, are added to the nodes together."""
+    grids = [randn(1, 40, 9, 8, 7, seed=i).to(device).requires_grad_() for i in range(2)]
+    points = (rand(1, 5000, 3, low=-1.05, high=1.05).to(device)).requires_grad_()
+    weight = (randn(600, 80 * 4, seed=2).to(device) / 10).requires_grad_()
+    arguments = (grids, points, weight, None, OFFSETS.to(device))
+    result = ops.sample_grids_linear(*arguments, coarse=[True, True])
+    expected = reference.sample_grids_linear([g.double() for g in grids], points.double(), weight.double(), None,
+                                             OFFSETS.to(device).double())  # fmt: skip
+    torch.testing.assert_close(result.double(), expected, rtol=1e-5, atol=2e-5)
+    upstream = randn(*result.shape, seed=4).to(device)
+    inputs = [*grids, weight]
+    mine = torch.autograd.grad(result, inputs, upstream, retain_graph=True)
+    theirs = torch.autograd.grad(expected, inputs, upstream.double())
+    for one, other in zip(mine, theirs, strict=True):
+        scale = float(other.abs().max())
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=2e-6 * scale)

@@ -41,11 +41,13 @@ def sample_grids_linear(
     align_corners: bool = True,
     padding_mode: str = "border",
     layout: str = "channel_fastest",
+    relu: bool = False,
 ) -> Tensor:
     """Twin of `pyimplicit.ops.sample_grids_linear`: the layer after the gather."""
     options = {"align_corners": align_corners, "padding_mode": padding_mode, "layout": layout}
     features = sample_grids(grids, points, offsets, **options)  # type: ignore[arg-type]
-    return features @ weight.T if bias is None else features @ weight.T + bias
+    result = features @ weight.T if bias is None else features @ weight.T + bias
+    return result.relu() if relu else result
 
 
 def sample_planes(
