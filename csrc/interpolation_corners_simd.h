@@ -71,11 +71,16 @@ class CornerFinder {
     if constexpr (std::is_same_v<T, float>) {
       if (quick_ && quick(s_.points + s_.place(map_, b, n), s_.offsets + k * D, corners)) return;
     }
+    find_any(b, n, k, corners);
+  }
+
+ private:
+  // Not inlined, so that it takes no registers from the loops around the usual case.
+  __attribute__((noinline)) void find_any(int64_t b, int64_t n, int64_t k, Corners<T>* corners) const {
     const auto& map = s_.maps[map_];
     find_corners<T, D>(s_.cell(map_, b, n, k), map.size, map.stride, s_.tangent_at(map_, b, n), first_, end_, corners);
   }
 
- private:
   typedef float Axes __attribute__((vector_size(16)));
   typedef int32_t AxesInt __attribute__((vector_size(16)));
 

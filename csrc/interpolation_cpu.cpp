@@ -201,8 +201,8 @@ void run_scatter(const Sampling<typename AccumulatorOf<R>::Type, R, D>& s, int64
     const int64_t block_size = strided ? kStridedBlock : kScatterBlock, blocks = s.blocks(false, block_size);
     std::vector<ChannelRange> ranges(blocks);
     for (int64_t i = 0; i < blocks; ++i) s.locate(i, block_size, &ranges[i].map, &ranges[i].first, &ranges[i].last);
-    // What lies far apart in memory fits the caches better by itself.
-    const bool together = (s.sum || s.point_map_stride == 0) && !strided;
+    // Short rows are soon read again, and what lies far apart in memory fits the caches better by itself.
+    const bool together = s.row_point_stride >= kWide && (s.sum || s.point_map_stride == 0) && !strided;
     if (s.sum) {
       std::stable_sort(ranges.begin(), ranges.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
     }

@@ -55,7 +55,7 @@ void gather_points(const Sampling<M, R, D>& s, int64_t b, int64_t begin, int64_t
     const int64_t n = point(j);
     const M* item = s.maps[m].data + b * s.maps[m].batch_stride;
     Corners<T>* to = corners.data() + step % kRing * copies;
-    if (order != nullptr) __builtin_prefetch(s.points + s.place(m, b, point(std::min(j + kPointsAhead, end - 1))));
+    if (s.point_map_stride != 0 && order != nullptr) __builtin_prefetch(s.points + s.place(m, b, point(std::min(j + kPointsAhead, end - 1))));
     for (int64_t k = 0; k < copies; ++k, ++to) {
       finders[m](b, n, k, to);
       if (large[m]) fetch(item, *to, s.maps[m].channels);

@@ -116,8 +116,9 @@ class GradientPart {
         rows_(entries_),
         corners_(kRing * entries_) {}
 
-  // Finds the corners of the points of a step, for `add`, and fetches what that will read.
-  inline void prepare(int64_t step) {
+  // Finds the corners of the points of a step, for `add`, and fetches what that will read. Neither is inlined: each then
+  // has the registers to itself.
+  __attribute__((noinline)) void prepare(int64_t step) {
     const int64_t copies = s_.offset_count, channels = channels_, b = b_;
     const bool far = far_, fetch_row = by_channel_ && !(s_.sum && map_index_ > 0);
     T* const item = item_;
@@ -125,7 +126,7 @@ class GradientPart {
     bool any = false;
     const int64_t end = std::min((step + 1) * together_, s_.point_count);
     for (int64_t j = step * together_; j < end; ++j) {
-      if (order_ != nullptr) {
+      if (s_.point_map_stride != 0 && order_ != nullptr) {
         const int64_t coming = order_[std::min(j + kPointsAhead * together_, s_.point_count - 1)];
         __builtin_prefetch(s_.points + s_.place(map_index_, b, coming));
       }
@@ -144,8 +145,14 @@ class GradientPart {
   }
 
   // Adds the points of a step; reads nothing at or behind `rows_end`.
-  inline void add(int64_t step, const R* rows_end) {
+  __attribute__((noinline)) void add(int64_t step, const R* rows_end) {
     if (!reaches_[step % kRing]) return;
+    if constexpr (std::is_same_v<T, R>) {
+      if (entries_ == 1) {
+        add_alone(s_.row(b_, point(step), 0) + map_.start + first_, corners_[step % kRing]);
+        return;
+      }
+    }
     const int64_t begin = step * together_, end = std::min(begin + together_, s_.point_count);
     const int64_t count = (end - begin) * s_.offset_count;
     const Corners<T>* at = corners_.data() + step % kRing * entries_;
