@@ -1,7 +1,7 @@
 // Which instruction sets a kernel can be compiled for beside the plain one, and which of them this processor has.
 //
-// A file that wants AVX2 includes its kernels twice: once between `#pragma GCC push_options`, `target(...)` and
-// `pop_options` in a namespace of its own, with PIM_SIMD_AVX2 defined, and once plain.
+// A file includes its kernels once for each set that it wants, between `#pragma GCC push_options`, `target(...)` and
+// `pop_options` in a namespace of its own, with a macro defined that says which, and once plain.
 #pragma once
 
 #include <stdexcept>

@@ -141,15 +141,15 @@ constexpr int64_t kManyTimes = 16;
 // Points whose coordinates are fetched ahead, where they are not in their order in memory.
 constexpr int64_t kPointsAhead = 4;
 
-// Steps (a map at a point) whose corners are known ahead of the one being worked on: few where a step is much work. What
-// they read together is not to push what is being worked on out of the first cache.
+// Steps (a map at a point) whose corners are known ahead of the one being worked on: few where a step is much work.
+// What they read together is not to push what is being worked on out of the first cache.
 constexpr int64_t kRing = 16;  // a power of two, more than the steps ahead
 inline int64_t steps_ahead(int64_t elements, int64_t maps) {
   return std::max<int64_t>(2, std::min<int64_t>(kRing - 1, 256 * maps / elements));
 }
 
-// Whether a map's nodes are to be fetched ahead: not those of small maps, and not where points in the order of cells come
-// back to each node many times.
+// Whether a map's nodes are to be fetched ahead: not those of small maps, and not where points in the order of cells
+// come back to each node many times.
 template <typename M, typename R, int D>
 inline bool is_far(const Sampling<M, R, D>& s, const FeatureMap<M, D>& map, bool ordered) {
   int64_t nodes = 1;

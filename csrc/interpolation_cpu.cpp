@@ -1,5 +1,5 @@
-// Interpolation on the CPU: interpolation_simd.h, compiled for each instruction set and chosen at run time; how the work
-// is cut into pieces. No sum depends on the number of threads.
+// Interpolation on the CPU: interpolation_simd.h, compiled for each instruction set and chosen at run time; how the
+// work is cut into pieces. No sum depends on the number of threads.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -134,8 +134,8 @@ std::vector<int32_t> cell_order(const Sampling<M, R, D>& s, int64_t batch, Execu
 }
 
 // Where each group of ranges begins that is worked on together, point by point, and the end of the last: a row is then
-// read in few long parts. Of maps that are summed those of the same channels, which read the same part. What is added to a node, and in which order, does not depend on the groups. `fewest` groups, if
-// there are so many ranges.
+// read in few long parts. Of maps that are summed those of the same channels, which read the same part. What is added to
+// a node, and in which order, does not depend on the groups. `fewest` groups, if there are so many ranges.
 std::vector<int64_t> group_ranges(const std::vector<ChannelRange>& ranges, bool together, bool sum, int64_t fewest) {
   int64_t most = 1;  // channels of a group
   for (const auto& range : ranges) most += together ? range.last - range.first : 0;

@@ -45,8 +45,8 @@ void gather_points(const Sampling<M, R, D>& s, int64_t b, int64_t begin, int64_t
   const bool direct = by_channel && !stream && std::is_same_v<T, R>;
   std::vector<T> stage(copies * width), turned(by_channel ? 0 : copies * width + 8);
   std::vector<Corners<T>> corners(kRing * copies);
-  bool large[Sampling<M, R, D>::kMostMaps];
-  for (int m = 0; m < s.map_count; ++m) large[m] = is_far(s, s.maps[m], order != nullptr);
+  bool far[Sampling<M, R, D>::kMostMaps];
+  for (int m = 0; m < s.map_count; ++m) far[m] = is_far(s, s.maps[m], order != nullptr);
   const auto finders = corner_finders(s);
   const auto point = [&](int64_t j) { return order != nullptr ? order[j] : j; };
 
@@ -55,10 +55,12 @@ void gather_points(const Sampling<M, R, D>& s, int64_t b, int64_t begin, int64_t
     const int64_t n = point(j);
     const M* item = s.maps[m].data + b * s.maps[m].batch_stride;
     Corners<T>* to = corners.data() + step % kRing * copies;
-    if (s.point_map_stride != 0 && order != nullptr) __builtin_prefetch(s.points + s.place(m, b, point(std::min(j + kPointsAhead, end - 1))));
+    if (s.point_map_stride != 0 && order != nullptr) {
+      __builtin_prefetch(s.points + s.place(m, b, point(std::min(j + kPointsAhead, end - 1))));
+    }
     for (int64_t k = 0; k < copies; ++k, ++to) {
       finders[m](b, n, k, to);
-      if (large[m]) fetch(item, *to, s.maps[m].channels);
+      if (far[m]) fetch(item, *to, s.maps[m].channels);
     }
   };
   const int64_t ahead = std::min((end - begin) * s.map_count, steps_ahead(copies * width, s.map_count));

@@ -13,8 +13,8 @@ inline void spread(T* to, const T* row, const Corners<T>& corners) {
   }
 }
 
-// Copies of points by the cell they lie in: on a coarse map many share one, and what they add to its nodes is added up in
-// registers. Copies that touch part of a cell stand alone.
+// Copies of points by the cell they lie in: on a coarse map many share one, and what they add to its nodes is added up
+// in registers. Copies that touch part of a cell stand alone.
 struct CellGroups {
   static constexpr int kMost = 8;  // copies
   int count = 0;                   // groups
@@ -38,8 +38,8 @@ struct CellGroups {
   }
 };
 
-// Adds the rows of several copies in one cell, all of whose nodes are there, to its nodes: the sums of all nodes stay in
-// registers.
+// Adds the rows of several copies in one cell, all of whose nodes are there, to its nodes: the sums of all nodes stay
+// in registers.
 template <int vectors, int D, typename T>
 inline void spread_together(T* to, const T* const* rows, const Corners<T>* at, const int* member, int members) {
   constexpr int64_t n = Vector<T>::kLanes;
@@ -116,8 +116,8 @@ class GradientPart {
         rows_(entries_),
         corners_(kRing * entries_) {}
 
-  // Finds the corners of the points of a step, for `add`, and fetches what that will read. Neither is inlined: each then
-  // has the registers to itself.
+  // Finds the corners of the points of a step, for `add`, and fetches what that will read. Neither is inlined: each
+  // then has the registers to itself.
   __attribute__((noinline)) void prepare(int64_t step) {
     const int64_t copies = s_.offset_count, channels = channels_, b = b_;
     const bool far = far_, fetch_row = by_channel_ && !(s_.sum && map_index_ > 0);

@@ -124,8 +124,9 @@ def sample_grids_linear(
         padding_mode: As for `sample_grids`.
         layout: As for `sample_grids`.
         relu: Whether the result is the ReLU of the layer's.
-        coarse: For each grid, whether the layer is applied to its nodes; None for what costs less, and for no grid in
-            halves or under autocast, whose results at the nodes would be rounded.
+        coarse: For each grid, whether the layer is applied to its nodes; None for what costs less. Then it is applied
+            to no grid's in halves or under autocast, whose results at the nodes would be rounded, and in compiled
+            code, which is to take any number of points.
 
     Returns:
         [B, N, O], differentiable in grids, points, weight and bias.
@@ -149,8 +150,7 @@ def sample_grids_linear(
     if bias is not None:
         check_tensor("bias", bias, (width,), (dtype,), device)
     if coarse is None:
-        exact = dtype.itemsize >= 4 and not torch.is_autocast_enabled(device.type)
-        coarse = [exact and points.shape[1] * NODES_PER_POINT > grid[0, 0].numel() for grid in volumes]
+        coarse = _coarse_grids(volumes, points)
     if len(coarse) != len(volumes):
         raise ValueError(f"coarse: expected one entry for each of {len(volumes)} grids, got {len(coarse)}")
 
@@ -180,8 +180,16 @@ def sample_grids_linear(
             total = part if total is None else total.add_(part)
     assert total is not None
     if bias is not None and not fine:
-        total = total + bias
+        total = total.add_(bias)
     return total.relu_() if relu and not alone else total
+
+
+def _coarse_grids(volumes: list[Tensor], points: Tensor) -> list[bool]:
+    """The grids to whose nodes `sample_grids_linear` applies the layer, if nothing else is asked for."""
+    if torch.compiler.is_compiling() or points.device.type not in ("cpu", "cuda"):
+        return [False] * len(volumes)
+    exact = volumes[0].dtype.itemsize >= 4 and not torch.is_autocast_enabled(points.device.type)
+    return [exact and points.shape[1] * NODES_PER_POINT > grid[0, 0].numel() for grid in volumes]
 
 
 def sample_planes(

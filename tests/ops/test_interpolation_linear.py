@@ -54,11 +54,34 @@ def test_halves_and_autocast_keep_the_plain_order(device):
     weight = randn(24, 16, seed=2).to(device)
     halves = ops.sample_grids_linear(grid.bfloat16(), points, weight.bfloat16())
     plain = ops.sample_grids_linear(grid.bfloat16(), points, weight.bfloat16(), coarse=[False])
-    assert halves.dtype == torch.bfloat16 and torch.equal(halves, plain)
+    assert halves.dtype == torch.bfloat16
+    assert torch.equal(halves, plain)
     with torch.autocast(device.type, torch.bfloat16):
         result = ops.sample_grids_linear(grid, points, weight)
         assert torch.equal(result, ops.sample_grids_linear(grid, points, weight, coarse=[False]))
-    assert result.dtype == torch.bfloat16
+        bias = randn(24, seed=3).to(device)
+        at_nodes = ops.sample_grids_linear(grid, points, weight, bias, coarse=[True])
+    assert result.dtype == at_nodes.dtype == torch.bfloat16
+
+
+def test_shapes_alone():
+    """Tensors without memory, as exporters and planners of memory use them."""
+    grid, points = torch.empty(2, 3, 4, 4, 4, device="meta"), torch.empty(2, 900, 3, device="meta")
+    assert ops.sample_grids_linear(grid, points, torch.empty(24, 3, device="meta")).shape == (2, 900, 24)
+
+
+def test_export_with_any_number_of_points():
+    """Which grids come first depends on the number of points, which compiled code is to leave open."""
+
+    class Layer(torch.nn.Module):
+        def forward(self, grid, points, weight):
+            return ops.sample_grids_linear(grid, points, weight)
+
+    count = torch.export.Dim("count", min=2, max=100000)
+    inputs = (randn(1, 3, 4, 4, 4), rand(1, 50, 3, low=-1, high=1), randn(24, 3))
+    exported = torch.export.export(Layer(), inputs, dynamic_shapes=({}, {1: count}, {}))
+    more = (inputs[0], rand(1, 5000, 3, low=-1, high=1, seed=1), inputs[2])
+    torch.testing.assert_close(exported.module()(*more), ops.sample_grids_linear(*more), rtol=1e-5, atol=1e-5)
 
 
 def test_layer_of_dense_points_on_wide_maps(device):
