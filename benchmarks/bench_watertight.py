@@ -78,12 +78,16 @@ def list_inputs(source: str) -> list[Input]:
     return [Input(source, file.stem, str(file)) for file in files if file.suffix.lower() in SUFFIXES]
 
 
-def close(given: Input, method: str, resolution: int, picture: bool) -> dict[str, Any]:
+def close(given: Input, method: str, resolution: int, detail: int, picture: bool) -> dict[str, Any]:
     """One row, made in a process of its own, and a picture of the result if asked for."""
     mesh = given.load()
     started = time.perf_counter()
     try:
-        made = pcu_watertight(mesh) if method == "pcu" else make_watertight(mesh, method, resolution)[0]
+        made = (
+            pcu_watertight(mesh)
+            if method == "pcu"
+            else make_watertight(mesh, method, resolution, detail=detail if method == "fusion" else 1)[0]
+        )
     except PyImplicitError as error:
         return {"failed": str(error)}
     seconds = time.perf_counter() - started
@@ -123,14 +127,14 @@ def distance_to_hull(points: Tensor, to_faces: Tensor, hull: VisibleHull) -> Ten
     return found
 
 
-def row_of(given: Input, method: str, resolution: int, picture: bool) -> dict[str, Any]:
+def row_of(given: Input, method: str, resolution: int, detail: int, picture: bool) -> dict[str, Any]:
     """A row, or what became of its process."""
     row: dict[str, Any] = {"source": given.source, "mesh": given.name, "method": method}
     context = multiprocessing.get_context("forkserver")  # its server imports torch once
     context.set_forkserver_preload(["benchmarks.contact_sheet", "pyimplicit.data"])
     with context.Pool(1, torch.set_num_threads, (torch.get_num_threads(),)) as pool:
         try:
-            return row | pool.apply_async(close, (given, method, resolution, picture)).get(LIMIT)
+            return row | pool.apply_async(close, (given, method, resolution, detail, picture)).get(LIMIT)
         except multiprocessing.TimeoutError:
             return row | {"failed": f"no answer within {LIMIT:.0f} s"}
         except Exception as error:  # whatever a library raises costs one row
@@ -166,6 +170,7 @@ def main(arguments: list[str] | None = None) -> None:
         parser.add_argument("--method", nargs="+", default=["fusion"], choices=["fusion", "winding"])
         parser.add_argument("--against", nargs="*", default=[], choices=["pcu"])
         parser.add_argument("--resolution", type=int, default=256, help="cells along the longest side")
+        parser.add_argument("--detail", type=int, default=1, help="of fusion, see make_watertight")
         parser.add_argument("--least-faces", type=int, default=300, help="smaller meshes of files are left out")
         parser.add_argument("--sheets", type=Path, help="folder for a picture of each source's first method")
         parser.add_argument("--name", default="watertight", help="name of the results' file")
@@ -182,7 +187,8 @@ def main(arguments: list[str] | None = None) -> None:
                 print(f"{given.name}: left out: {error}")
                 continue
             for method in (*options.method, *options.against):
-                row = row_of(given, method, options.resolution, options.sheets and method == options.method[0])
+                picture_of = options.sheets and method == options.method[0]
+                row = row_of(given, method, options.resolution, options.detail, picture_of)
                 if (picture := row.pop("picture", None)) is not None:
                     pictures[given.name] = picture
                 rows.append(row)

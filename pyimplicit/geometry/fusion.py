@@ -19,11 +19,11 @@ VIEWS = 100
 """Directions to look from; the authors' number."""
 
 PIXEL = 0.75
-"""Cells. Length of a pixel of the depth maps."""
+"""Cells of the views. Length of a pixel of the depth maps."""
 
 OFFSET = 0.5
-"""Cells. The surface is extracted this far outside the faces, so that a sheet without thickness becomes one cell thick
-and no node of the grid misses it."""
+"""Cells of the grid, as all lengths below. The surface is extracted this far outside the faces, so that a sheet without
+thickness becomes one cell thick and no node of the grid misses it."""
 
 DISTANCE = 0.25
 """Cells. Its vertices are then drawn in to this distance. A sheet becomes half a cell thick, and is still one body."""
@@ -57,11 +57,12 @@ class VisibleHull:
 
     Args:
         surface: The mesh, on the CPU, its bounding box centred at the origin.
-        spacing: Edge of the grid's cells, mesh units.
+        spacing: Edge of the cells that the depth maps are made for, mesh units.
+        detail: Cells along each of those of the grid on which the surface is extracted.
     """
 
-    def __init__(self, surface: Surface, spacing: float) -> None:
-        self.surface, self.spacing = surface, spacing
+    def __init__(self, surface: Surface, spacing: float, detail: int = 1) -> None:
+        self.surface, self.spacing, self.cell = surface, spacing, spacing / detail
         radius = float(surface.mesh.bounds.double().norm(dim=1).max())
         pixel = PIXEL * spacing
         self.views = DepthViews(_rotations(VIEWS), 2 * math.ceil(radius / pixel) + 4, pixel)
@@ -82,7 +83,7 @@ class VisibleHull:
         """Signed distance [N] to the hull's surface near it, negative inside, mesh units."""
         distance = self.surface.unsigned_distance(points)
         # A distance of exactly OFFSET counts as inside.
-        return torch.where(self.outside(points), distance, -distance) - OFFSET * (1 + 1e-6) * self.spacing
+        return torch.where(self.outside(points), distance, -distance) - OFFSET * (1 + 1e-6) * self.cell
 
 
 def visible_hull_field(
@@ -93,7 +94,7 @@ def visible_hull_field(
 
     Values are exact where the surface can pass; elsewhere only their signs are.
     """
-    spacing = hull.spacing
+    spacing = hull.cell
     coarse_cells = np.ceil((bounds[1] - bounds[0]) / (spacing * COARSE)).astype(int) + 2  # a coarse cell of air around
     cells = coarse_cells * COARSE
     origin = (bounds[0] + bounds[1] - cells * spacing) / 2
@@ -126,18 +127,18 @@ def pin_covers(mesh: Mesh, hull: VisibleHull, origin: tuple[float, float, float]
         origin: That grid's origin, mesh units.
     """
     corner = torch.tensor(origin, dtype=torch.float64)
-    nodes = (mesh.vertices.double() - corner) / hull.spacing
+    nodes = (mesh.vertices.double() - corner) / hull.cell
     # Across its edge a vertex has the coordinates of nodes. Those that marching cubes puts inside a cell have none, and
     # stay.
     on_edge = (nodes - nodes.round()).abs().sort(dim=1).values[:, 1] < ON_EDGE
-    far = ((hull.surface.unsigned_distance(mesh.vertices) > PINNED * hull.spacing) & on_edge).nonzero()[:, 0]
+    far = ((hull.surface.unsigned_distance(mesh.vertices) > PINNED * hull.cell) & on_edge).nonzero()[:, 0]
     nodes = nodes[far]
     along = (nodes - nodes.round()).abs().argmax(dim=1, keepdim=True)
     first = nodes.round().scatter(1, along, nodes.gather(1, along).floor())
     edge = torch.zeros_like(first).scatter(1, along, 1)
 
     def place(share: Tensor) -> Tensor:
-        return ((first + share[:, None] * edge) * hull.spacing + corner).to(mesh.vertices.dtype)
+        return ((first + share[:, None] * edge) * hull.cell + corner).to(mesh.vertices.dtype)
 
     begin, end = torch.zeros(len(far)), torch.ones(len(far))
     side = hull.field(place(begin)) < 0
@@ -159,9 +160,9 @@ def draw_in(mesh: Mesh, hull: VisibleHull) -> Mesh:
     """
     start = mesh.vertices
     nearest = hull.surface.closest_point(start)
-    cells = nearest.distance / hull.spacing
+    cells = nearest.distance / hull.cell
     way = (cells - DISTANCE).clamp(min=0)
-    way = torch.where(cells > NEAR, (NEAR - DISTANCE) * (FAR - cells).clamp(min=0) / (FAR - NEAR), way) * hull.spacing
+    way = torch.where(cells > NEAR, (NEAR - DISTANCE) * (FAR - cells).clamp(min=0) / (FAR - NEAR), way) * hull.cell
     arm = torch.nn.functional.normalize(nearest.point - start, dim=1)
     normals = _face_normals(start, mesh.faces)
     while True:

@@ -60,6 +60,7 @@ class WatertightReport:
 
     method: str  # "none" if the input was closed and oriented already
     resolution: int  # cells along the longest side
+    detail: int  # cells of the grid to each of them, along an axis
     before: MeshReport
     after: MeshReport
     hidden_faces: int  # dropped, since nothing of them is seen from outside
@@ -99,6 +100,7 @@ def make_watertight(
     resolution: int | None = None,
     outer_shell: bool = True,
     faces: int | None = None,
+    detail: int = 1,
 ) -> tuple[Mesh, WatertightReport]:
     """Make a closed, outward oriented mesh of the solid that a mesh means.
 
@@ -131,6 +133,10 @@ def make_watertight(
         faces: About the most faces that the result may have, at least 4: more are simplified by `simplify_mesh`, also
             those of a mesh that was closed before. Where the result would not stay closed it is left as it is, which
             the report's `after.faces` shows. By default nothing is simplified.
+        detail: For "fusion": cells of the grid on which the surface is extracted along each cell of `resolution`, for
+            which the depth maps are made; together at most 1024 along the longest side. With 2, gaps between walls that
+            views see into stay open where they are narrower than two cells, and the result keeps closer to the visible
+            hull everywhere; it has four times the faces and takes several times as long.
 
     Returns:
         The closed mesh, in the coordinates of the input, and a `WatertightReport`.
@@ -156,6 +162,10 @@ def make_watertight(
         resolution = RESOLUTIONS[method]
     if check_count("resolution", resolution, minimum=8) > 1024:
         raise ValueError(f"resolution: expected 8 to 1024 cells, got {resolution}")
+    if check_count("detail", detail) > 1 and method != "fusion":
+        raise ValueError(f"detail: expected 1 for the method {method}, got {detail}")
+    if resolution * detail > 1024:
+        raise ValueError(f"detail: expected at most {1024 // resolution} at resolution {resolution}, got {detail}")
     if faces is not None:
         check_count("faces", faces, minimum=4)
     before = inspect_mesh(mesh)
@@ -171,7 +181,7 @@ def make_watertight(
             given = Surface(welded)
             moved = _distances(given, given.sample_surface(REPORT_SAMPLES).points, Surface(result))
         return result, WatertightReport(
-            "none", resolution, before, after, 0, flipped, found.components, 0, *moved, simplified
+            "none", resolution, detail, before, after, 0, flipped, found.components, 0, *moved, simplified
         )
 
     unit = normalize_mesh(welded)  # float32 is finest near the origin
@@ -183,7 +193,8 @@ def make_watertight(
     shown = surface.sample_surface(REPORT_SAMPLES).points
     hull = None
     if method == "fusion":
-        hull = VisibleHull(surface, spacing)
+        hull = VisibleHull(surface, spacing, detail)
+        spacing = hull.cell
         shown = shown[hull.shown(shown)]
         field, origin = visible_hull_field(hull, unit.bounds.double().numpy())
     else:
@@ -205,6 +216,7 @@ def make_watertight(
     return result, WatertightReport(
         method=method,
         resolution=resolution,
+        detail=detail,
         before=before,
         after=after,
         hidden_faces=hidden,

@@ -18,19 +18,20 @@ RESOLUTION = 48
 CELL = 1 / RESOLUTION
 
 
-def hull(mesh: Mesh, resolution: int = RESOLUTION):
-    result, report = make_watertight(mesh, "fusion", resolution)
+def hull(mesh: Mesh, resolution: int = RESOLUTION, detail: int = 1):
+    result, report = make_watertight(mesh, "fusion", resolution, detail=detail)
     assert inspect_mesh(result).is_solid
     assert report.method == "fusion"
     return result, report
 
 
+@pytest.mark.parametrize("detail", [1, 2])
 @pytest.mark.parametrize("fault", ["turned faces", "inner wall", "doubled"])
-def test_a_faulty_ball_becomes_the_ball(fault):
+def test_a_faulty_ball_becomes_the_ball(fault, detail):
     mesh = faulty_balls()[fault]
-    result, report = hull(mesh)
+    result, report = hull(mesh, detail=detail)
     side = float((mesh.bounds[1] - mesh.bounds[0]).max())
-    cell = side / RESOLUTION
+    cell = side / RESOLUTION / detail
     radius = result.vertices.norm(dim=1)
     assert radius.min() > side / 2 - 0.5 * cell
     assert radius.max() < side / 2 + (DISTANCE + 0.05) * cell
@@ -122,6 +123,26 @@ def test_a_closed_room_is_filled():
     assert inspect_mesh(result).is_solid
     assert report.after.volume > 0.95
     assert report.bodies_kept == 1
+
+
+def test_a_finer_grid_keeps_a_narrow_gap_open():
+    """Two walls with a gap that views see into, and in whose middle no node of the grid of their cells is."""
+    gap, middle = 2.3 * CELL, 0.5 * CELL
+    parts = []
+    for begin, end in ((-0.5, middle - gap / 2), (middle + gap / 2, 0.5)):
+        wall = cube(-0.5, 0.5)
+        vertices = wall.vertices * torch.tensor([end - begin, 1, 1]) + torch.tensor([(begin + end) / 2, 0, 0])
+        parts.append(Mesh(vertices, wall.faces))
+    walls = join(*parts, *parts)
+    walls = take_faces(walls, np.arange(len(walls.faces) - 1))  # twice each, and one face once: not a solid as it is
+    in_gap = torch.cartesian_prod(torch.tensor([middle]), *[torch.linspace(-0.45, 0.45, 40)] * 2)
+    reached = []
+    for detail in (1, 2):
+        result, report = hull(walls, detail=detail)
+        assert report.detail == detail
+        outside = Surface(result).signed_distance(in_gap) > 0
+        reached.append(float(outside.float().mean()))
+    assert reached[1] > reached[0] + 0.1
 
 
 def test_result_does_not_depend_on_the_order_of_faces_or_threads():

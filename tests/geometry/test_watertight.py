@@ -140,6 +140,10 @@ def test_what_encloses_nothing_or_is_misused_is_refused():
         make_watertight(sheet, resolution=4)
     with pytest.raises(ValueError, match="resolution: expected 8 to 1024 cells, got 5000"):
         make_watertight(sheet, resolution=5000)
+    with pytest.raises(ValueError, match="detail: expected 1 for the method winding, got 2"):
+        make_watertight(sheet, detail=2)
+    with pytest.raises(ValueError, match="detail: expected at most 4 at resolution 256, got 5"):
+        make_watertight(sheet, "fusion", detail=5)
     with pytest.raises(TypeError, match="expected a Mesh"):
         make_watertight(CORNERS)
 
