@@ -164,14 +164,20 @@ def draw_in(mesh: Mesh, hull: VisibleHull) -> Mesh:
     way = (cells - DISTANCE).clamp(min=0)
     way = torch.where(cells > NEAR, (NEAR - DISTANCE) * (FAR - cells).clamp(min=0) / (FAR - NEAR), way) * hull.cell
     arm = torch.nn.functional.normalize(nearest.point - start, dim=1)
-    normals = _face_normals(start, mesh.faces)
+    faces = mesh.faces
+    normals = _face_normals(start, faces)
     while True:
         moved = start + way[:, None] * arm
-        turned = (_face_normals(moved, mesh.faces) * normals).sum(dim=1) <= 0
-        turned &= (way[mesh.faces] > 0).any(dim=1)
+        turned = (_face_normals(moved, faces) * normals).sum(dim=1) <= 0
+        turned &= (way[faces] > 0).any(dim=1)
         if not bool(turned.any()):
             return Mesh(moved, mesh.faces)
-        way[mesh.faces[turned]] = 0
+        stays = torch.zeros(len(start), dtype=torch.bool)
+        stays[faces[turned]] = True
+        way[stays] = 0
+        # Only faces of those vertices are another now.
+        again = stays[mesh.faces].any(dim=1)
+        faces, normals = mesh.faces[again], _face_normals(start, mesh.faces[again])
 
 
 def _face_normals(vertices: Tensor, faces: Tensor) -> Tensor:
