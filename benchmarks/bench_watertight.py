@@ -83,11 +83,7 @@ def close(given: Input, method: str, resolution: int, detail: int, picture: bool
     mesh = given.load()
     started = time.perf_counter()
     try:
-        made = (
-            pcu_watertight(mesh)
-            if method == "pcu"
-            else make_watertight(mesh, method, resolution, detail=detail if method == "fusion" else 1)[0]
-        )
+        made = pcu_watertight(mesh) if method == "pcu" else make_watertight(mesh, method, resolution, detail=detail)[0]
     except PyImplicitError as error:
         return {"failed": str(error)}
     seconds = time.perf_counter() - started
@@ -129,7 +125,8 @@ def distance_to_hull(points: Tensor, to_faces: Tensor, hull: VisibleHull) -> Ten
 
 def row_of(given: Input, method: str, resolution: int, detail: int, picture: bool) -> dict[str, Any]:
     """A row, or what became of its process."""
-    row: dict[str, Any] = {"source": given.source, "mesh": given.name, "method": method}
+    detail = detail if method == "fusion" else 1
+    row: dict[str, Any] = {"source": given.source, "mesh": given.name, "method": method, "detail": detail}
     context = multiprocessing.get_context("forkserver")  # its server imports torch once
     context.set_forkserver_preload(["benchmarks.contact_sheet", "pyimplicit.data"])
     with context.Pool(1, torch.set_num_threads, (torch.get_num_threads(),)) as pool:

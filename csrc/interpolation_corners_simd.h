@@ -71,16 +71,11 @@ class CornerFinder {
     if constexpr (std::is_same_v<T, float>) {
       if (quick_ && quick(s_.points + s_.place(map_, b, n), s_.offsets + k * D, corners)) return;
     }
-    find_any(b, n, k, corners);
-  }
-
- private:
-  // Not inlined, so that it takes no registers from the loops around the usual case.
-  __attribute__((noinline)) void find_any(int64_t b, int64_t n, int64_t k, Corners<T>* corners) const {
     const auto& map = s_.maps[map_];
     find_corners<T, D>(s_.cell(map_, b, n, k), map.size, map.stride, s_.tangent_at(map_, b, n), first_, end_, corners);
   }
 
+ private:
   typedef float Axes __attribute__((vector_size(16)));
   typedef int32_t AxesInt __attribute__((vector_size(16)));
 
@@ -136,6 +131,7 @@ inline std::vector<CornerFinder<M, R, D>> corner_finders(const Sampling<M, R, D>
 
 // Maps larger than this are fetched ahead; smaller ones stay in the caches anyway.
 constexpr int64_t kFetchFrom = 1 << 18;  // bytes of a batch item
+// Corners of points to a node, from which on points in the order of cells find it in the caches.
 constexpr int64_t kManyTimes = 16;
 
 // Points whose coordinates are fetched ahead, where they are not in their order in memory.

@@ -58,7 +58,7 @@ constexpr int64_t kPointsOfPiece = 128;
 constexpr int64_t kStreamFrom = int64_t(1) << 24;  // bytes of a result that no cache would hold anyway
 constexpr int64_t kSortFrom = 1000;                // points of a batch item
 constexpr int64_t kSortMaps = int64_t(4) << 20;    // bytes of a batch item's maps: smaller ones stay in the caches
-constexpr int64_t kWide = 256;                     // numbers of a row; vectors of 16 gain nothing for shorter ones
+constexpr int64_t kWide = 256;                     // numbers of a row, for vectors of 16 and for reading it once
 constexpr int kSortBits = 4;                       // bits of a coordinate of the cells that points are sorted by
 
 // Calls run(numbers of float32 in a vector) for rows of `width` numbers.

@@ -147,12 +147,6 @@ class GradientPart {
   // Adds the points of a step; reads nothing at or behind `rows_end`.
   __attribute__((noinline)) void add(int64_t step, const R* rows_end) {
     if (!reaches_[step % kRing]) return;
-    if constexpr (std::is_same_v<T, R>) {
-      if (entries_ == 1) {
-        add_alone(s_.row(b_, point(step), 0) + map_.start + first_, corners_[step % kRing]);
-        return;
-      }
-    }
     const int64_t begin = step * together_, end = std::min(begin + together_, s_.point_count);
     const int64_t count = (end - begin) * s_.offset_count;
     const Corners<T>* at = corners_.data() + step % kRing * entries_;

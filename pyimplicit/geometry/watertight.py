@@ -134,9 +134,9 @@ def make_watertight(
             those of a mesh that was closed before. Where the result would not stay closed it is left as it is, which
             the report's `after.faces` shows. By default nothing is simplified.
         detail: For "fusion": cells of the grid on which the surface is extracted along each cell of `resolution`, for
-            which the depth maps are made; together at most 1024 along the longest side. With 2, gaps between walls that
-            views see into stay open where they are narrower than two cells, and the result keeps closer to the visible
-            hull everywhere; it has four times the faces and takes several times as long.
+            which the depth maps are made; together at most 1024 along the longest side. With 2, narrow gaps that views
+            see into stay open also where the coarser grid has no node in them; the result has four times the faces and
+            takes several times as long.
 
     Returns:
         The closed mesh, in the coordinates of the input, and a `WatertightReport`.
