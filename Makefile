@@ -15,7 +15,7 @@ OUT ?= runs/study
 CUDA_ARCHITECTURES ?= $(shell nvidia-smi >/dev/null 2>&1 && echo native || echo 90)
 BUILD_FLAGS := -C cmake.define.PYIMPLICIT_CUDA_ARCHITECTURES=$(CUDA_ARCHITECTURES)
 
-SOURCES := CMakeLists.txt pyproject.toml constraints.txt $(wildcard csrc/*)
+SOURCES := CMakeLists.txt pyproject.toml constraints.txt $(wildcard csrc/*/*)
 
 .PHONY: help install test lint types check study study-tiny wheels bench verify gpu-check sanitize clean
 

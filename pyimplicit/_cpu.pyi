@@ -21,5 +21,5 @@ class BvhBuilder:
         order: int,
     ) -> None: ...
 
-# The kernels that csrc/bindings.h lists: keyword-only, addresses as int.
+# The kernels that csrc/bindings/bindings.h lists: keyword-only, addresses as int.
 def __getattr__(name: str) -> Any: ...

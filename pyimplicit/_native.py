@@ -87,7 +87,7 @@ def call(kernel: str, device: torch.device, dtype: torch.dtype | None = None, **
     """Run `kernel` on `device`: tensors go as addresses, tuples of tensors as tuples of them, None as a null address.
 
     Args:
-        kernel: Name in the family's `csrc/*_bindings.h`, without its type.
+        kernel: Name in the family's `csrc/bindings/*_bindings.h`, without its type.
         device: Where it runs. Every tensor must already be there and contiguous in the layout the kernel expects.
         dtype: For kernels that come in several (float32 and float64, some in bfloat16 and float16 too), else None.
         **arguments: The kernel's keyword arguments but its executor.
@@ -165,7 +165,7 @@ def keep_heap(largest: int) -> bool:
 
 
 def build_bvh(triangles: Tensor) -> dict[str, Tensor]:
-    """Build the hierarchy of `csrc/bvh.h` over triangles [F, 9] float32 on the CPU; its arrays, named as there."""
+    """Build the hierarchy of `csrc/surface/bvh.h` over triangles [F, 9] float32 on the CPU; arrays named as there."""
     count = triangles.shape[0]
     builder = _cpu.BvhBuilder(triangles=triangles.data_ptr(), count=count, executor=(-1, torch.get_num_threads()))
     nodes, leaves = builder.nodes, builder.leaves

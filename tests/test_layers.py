@@ -44,7 +44,19 @@ ALLOWED = {
     "lock": {"errors"},
     "engines": {"errors"},  # so that a worker does not import torch before its job does
 }
+# The folders of csrc, and those that each may include from besides itself.
+NATIVE = {
+    "base": set(),
+    "surface": {"base"},
+    "points": {"base"},
+    "mask": {"base"},
+    "interpolation": {"base"},
+    "networks": {"base"},
+    "sampling": {"base", "surface"},
+    "bindings": {"base", "surface", "points", "mask", "interpolation", "networks", "sampling"},
+}
 MODULES = sorted(PACKAGE.rglob("*.py"))
+SOURCES = [path for path in sorted((ROOT / "csrc").rglob("*")) if path.suffix in {".h", ".cpp", ".cu", ".cuh"}]
 
 
 def part_of(module: str) -> str:
@@ -104,13 +116,23 @@ def test_only_native_names_the_compiled_modules():
 
 def test_native_code_includes_no_torch_and_no_python():
     """Python is known to the bindings alone, torch to nobody."""
-    sources = [path for path in (ROOT / "csrc").rglob("*") if path.suffix in {".h", ".cpp", ".cu", ".cuh"}]
-    assert sources
-    for path in sources:
+    assert SOURCES
+    for path in SOURCES:
         for include in re.findall(r"^\s*#\s*include\s*[<\"]([^>\"]+)", path.read_text(), re.MULTILINE):
             assert not re.search(r"torch|ATen|c10|caffe2", include), f"{path}: {include}"
             if path.name not in {"binding_base.h", "cpu.cpp", "cuda.cu"}:
                 assert not re.search(r"[Pp]ython|pybind11", include), f"{path}: {include}"
+
+
+def test_native_includes_go_downwards():
+    assert {path.parent.name for path in SOURCES} == set(NATIVE)
+    for path in SOURCES:
+        assert path.parent.parent == ROOT / "csrc", f"{path}: expected one level of folders"
+        for include in re.findall(r'^\s*#\s*include\s*"([^"]+)"', path.read_text(), re.MULTILINE):
+            folder, _, _ = include.partition("/")
+            assert (ROOT / "csrc" / include).is_file(), f"{path}: {include} is not a path below csrc"
+            own = path.parent.name
+            assert folder == own or folder in NATIVE[own], f"{path}: {own} must not include {include}"
 
 
 def test_networks_never_name_a_mesh_module():

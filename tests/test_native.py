@@ -101,7 +101,7 @@ def test_both_modules_hold_the_same_kernels():
 
 def test_the_gil_is_released():
     """Kernels are bound with a call guard that lets other Python threads run."""
-    assert "gil_scoped_release" in (ROOT / "csrc" / "binding_base.h").read_text()
+    assert "gil_scoped_release" in (ROOT / "csrc" / "bindings" / "binding_base.h").read_text()
 
 
 def test_a_broken_cuda_module_does_not_break_the_cpu():

@@ -106,6 +106,7 @@ def _prepare_arguments(prepare: Parser) -> None:
     prepare.add_argument("--seed", type=int, default=0, help="seed of the procedural shapes and of all points")
     prepare.add_argument("--method", default="winding", help="how meshes are closed; none leaves them as they are")
     prepare.add_argument("--resolution", type=int, default=128, help="cells along the longest side of a rebuilt mesh")
+    prepare.add_argument("--detail", type=int, default=1, help="cells of the grid to each of them, for fusion")
     prepare.add_argument("--faces", type=int, help="simplify closed meshes to about as many faces; all by default")
     prepare.add_argument("--cloud", type=int, default=100_000, help="points on the surface, with normals")
     prepare.add_argument("--evaluation", type=int, default=100_000, help="points to measure with")

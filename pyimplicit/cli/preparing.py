@@ -28,6 +28,7 @@ def prepare_set_from(arguments: Namespace, progress: Callable[[int, int], None])
     config = PrepareConfig(
         method=arguments.method,
         resolution=arguments.resolution,
+        detail=arguments.detail,
         faces=arguments.faces,
         cloud=arguments.cloud,
         evaluation=arguments.evaluation,

@@ -9,14 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyimplicit.checks import check_count
+from pyimplicit.checks import check_choice, check_count
 from pyimplicit.data.samples import LabelledPoints, SampleSource, ShapeSamples, hash_tensors
 from pyimplicit.data.sources import Source
 from pyimplicit.data.store import Entry, encode_entry, plain
 from pyimplicit.engines import Report
 from pyimplicit.geometry.mesh import Mesh, normalize_mesh
 from pyimplicit.geometry.surface import Surface
-from pyimplicit.geometry.watertight import make_watertight
+from pyimplicit.geometry.watertight import METHODS, check_closing, make_watertight
 from pyimplicit.sampling import resolve_strategy, sample_queries
 from pyimplicit.seeds import derive_seed
 
@@ -28,6 +28,7 @@ class PrepareConfig:
     Args:
         method: How meshes are closed, as in `make_watertight`; "none" takes them as they are, only normalised.
         resolution: Cells along the longest side when a mesh must be rebuilt.
+        detail: For "fusion": cells of the grid to each of them along an axis, as in `make_watertight`.
         faces: About the most faces that a closed mesh may have, as in `make_watertight`; None leaves them all.
         cloud: Points on the surface, with normals; 0 for none.
         evaluation: Evaluation points with their signed distances; 0 for none.
@@ -43,6 +44,7 @@ class PrepareConfig:
 
     method: str = "winding"
     resolution: int = 128
+    detail: int = 1
     faces: int | None = None
     cloud: int = 100_000
     evaluation: int = 100_000
@@ -53,10 +55,10 @@ class PrepareConfig:
     shard_size: int = 32
 
     def __post_init__(self) -> None:
-        check_count("resolution", self.resolution, minimum=8)
+        # A mesh that stays as it is has no grid, but its numbers are part of what names the set.
+        check_choice("method", self.method, (*METHODS, "none"))
+        check_closing("winding" if self.method == "none" else self.method, self.resolution, self.faces, self.detail)
         check_count("shard_size", self.shard_size)
-        if self.faces is not None:
-            check_count("faces", self.faces, minimum=4)
         for name in ("cloud", "evaluation", "seed"):
             check_count(name, getattr(self, name), minimum=0)
         resolve_strategy(self.evaluation_strategy)
@@ -69,8 +71,11 @@ class PrepareConfig:
     def identity(self) -> dict[str, Any]:
         """Return what determines the content of the set."""
         found = {**asdict(self), "pools": [list(pool) for pool in self.pools]}
-        if self.faces is None:  # as in sets that were made before there was a choice
+        # As in sets that were made before there was a choice.
+        if self.faces is None:
             del found["faces"]
+        if self.detail == 1:
+            del found["detail"]
         return found
 
 
@@ -123,7 +128,9 @@ def prepare_mesh(mesh: Mesh, name: str, config: PrepareConfig) -> tuple[ShapeSam
     """
     found: dict[str, Any] = {}
     if config.method != "none":
-        mesh, report = make_watertight(mesh, method=config.method, resolution=config.resolution, faces=config.faces)
+        mesh, report = make_watertight(
+            mesh, method=config.method, resolution=config.resolution, faces=config.faces, detail=config.detail
+        )
         found = report.as_dict()
     mesh = normalize_mesh(mesh)
     surface = Surface(mesh)

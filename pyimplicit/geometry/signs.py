@@ -16,7 +16,7 @@ from pyimplicit.ops.topology import label_bodies, match_edges, measure_bodies, p
 _MOST_REGIONS = 1024
 _FACES_OF_A_REGION = 64
 
-_UNSURE = -0x7FFF8000  # kUnsure of csrc/pseudonormal.h
+_UNSURE = -0x7FFF8000  # kUnsure of csrc/surface/pseudonormal.h
 
 
 @dataclass(frozen=True, eq=False)

@@ -157,17 +157,7 @@ def make_watertight(
         >>> report.before.is_closed, report.after.is_closed
         (False, True)
     """
-    check_choice("method", method, METHODS)
-    if resolution is None:
-        resolution = RESOLUTIONS[method]
-    if check_count("resolution", resolution, minimum=8) > 1024:
-        raise ValueError(f"resolution: expected 8 to 1024 cells, got {resolution}")
-    if check_count("detail", detail) > 1 and method != "fusion":
-        raise ValueError(f"detail: expected 1 for the method {method}, got {detail}")
-    if resolution * detail > 1024:
-        raise ValueError(f"detail: expected at most {1024 // resolution} at resolution {resolution}, got {detail}")
-    if faces is not None:
-        check_count("faces", faces, minimum=4)
+    resolution = check_closing(method, resolution, faces, detail)
     before = inspect_mesh(mesh)
     whole = before.is_closed and before.is_oriented
     welded = mesh if whole else merge_vertices(mesh)
@@ -229,6 +219,33 @@ def make_watertight(
         largest_output_to_input=moved[3],
         simplified_from=simplified,
     )
+
+
+def check_closing(method: str, resolution: int | None, faces: int | None, detail: int) -> int:
+    """Check arguments of `make_watertight`, without a mesh.
+
+    Returns:
+        The resolution.
+
+    Raises:
+        TypeError, ValueError: As there.
+
+    Example:
+        >>> check_closing("fusion", None, None, 2)
+        256
+    """
+    check_choice("method", method, METHODS)
+    if resolution is None:
+        resolution = RESOLUTIONS[method]
+    if check_count("resolution", resolution, minimum=8) > 1024:
+        raise ValueError(f"resolution: expected 8 to 1024 cells, got {resolution}")
+    if check_count("detail", detail) > 1 and method != "fusion":
+        raise ValueError(f"detail: expected 1 for the method {method}, got {detail}")
+    if resolution * detail > 1024:
+        raise ValueError(f"detail: expected at most {1024 // resolution} at resolution {resolution}, got {detail}")
+    if faces is not None:
+        check_count("faces", faces, minimum=4)
+    return resolution
 
 
 def _fewer_faces(mesh: Mesh, faces: int | None) -> tuple[Mesh, int]:

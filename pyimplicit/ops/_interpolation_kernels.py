@@ -1,4 +1,4 @@
-"""The kernels of interpolation as functions of tensors: how their arguments are laid out for csrc/interpolation.h.
+"""The kernels of interpolation as functions of tensors: how their arguments are laid out for csrc/interpolation/.
 
 `lanes` is for the tests: numbers in a vector of the CPU, 1 for the plain body, 0 for what is fastest.
 """
@@ -51,7 +51,7 @@ def _layout(
     offsets: Tensor | None,  # [K, axes]
     options: Options,
 ) -> array[int]:
-    """Sizes, strides and addresses in the order in which `sampling_of` of csrc/interpolation_bindings.h reads them."""
+    """Sizes, strides and addresses as `sampling_of` of csrc/bindings/interpolation_bindings.h reads them."""
     axes = points.shape[-1]
     copies = 1 if offsets is None else offsets.shape[0]
     width = _width(features, axes, options.sum)

@@ -11,7 +11,7 @@ from torch import Tensor
 from pyimplicit import _native
 from pyimplicit.checks import check_finite, check_tensor
 
-SIGN_METHODS = {"pseudonormal": 1, "winding": 2}  # numbered as SignMethod in csrc/surface.h
+SIGN_METHODS = {"pseudonormal": 1, "winding": 2}  # numbered as SignMethod in csrc/surface/surface.h
 
 # Points below this, and so what lies between two of them, are in float32's range.
 _SAFE_COORDINATE = 1e37

@@ -74,7 +74,7 @@ class DistanceWeight:
 class WeightCells:
     """The cells of the cube that can carry weight, of one or several surfaces one behind the other."""
 
-    cells: Tensor  # [C, 8] int32, `WeightCell` of csrc/distance_sampling.h
+    cells: Tensor  # [C, 8] int32, `WeightCell` of csrc/sampling/distance_sampling.h
     first: Tensor  # [S + 1] int64, first cell of each surface
     weight: DistanceWeight
     margin: float  # mesh units
@@ -231,7 +231,7 @@ def sample_by_distance(
 def _pack(
     centers: NDArray[np.float32], edge: float, distance: NDArray[np.float32], bound: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """`WeightCell` of csrc/distance_sampling.h, its alias entry still empty."""
+    """`WeightCell` of csrc/sampling/distance_sampling.h, its alias entry still empty."""
     cells = np.zeros((len(centers), 8), dtype=np.float32)
     cells[:, :3], cells[:, 3], cells[:, 4], cells[:, 5] = centers, edge, distance, bound
     return cells

@@ -12,9 +12,9 @@ from pyimplicit.checks import check_choice, check_tensor
 from pyimplicit.ops._sample_features import sample_features
 from pyimplicit.ops.linear import linear
 
-PADDINGS = ("zeros", "border")  # in the order of `Padding` in csrc/interpolation_maps.h
+PADDINGS = ("zeros", "border")  # in the order of `Padding` in csrc/interpolation/interpolation_maps.h
 LAYOUTS = ("channel_fastest", "offset_fastest")
-MOST_MAPS = 16  # of one call of a kernel: `kMostMaps` in csrc/interpolation_maps.h
+MOST_MAPS = 16  # of one call of a kernel: `kMostMaps` in csrc/interpolation/interpolation_maps.h
 # Halves are stored as such, but summed in float32, and their points are float32: a half has too few digits for them.
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 

@@ -13,7 +13,7 @@ from pyimplicit.checks import check_count, check_finite, check_not_negative, che
 from pyimplicit.ops._library import register
 from pyimplicit.ops.random import RandomStream
 
-CHILDREN = 64  # of a node of the tree of sums, as in csrc/linear_weights.h
+CHILDREN = 64  # of a node of the tree of sums, as in csrc/sampling/linear_weights.h
 
 
 def linear_weights(
@@ -136,7 +136,7 @@ def _weighted_choice_kernel(
 
 
 def _choose_in_rounds(weights: Tensor, sums: Tensor, stream: RandomStream, count: int) -> Tensor:
-    """Without replacement on a GPU; `csrc/choose_distinct.h` does the same on the CPU."""
+    """Without replacement on a GPU; `csrc/sampling/choose_distinct.h` does the same on the CPU."""
     taken = torch.zeros((weights.shape[0] + CHILDREN - 1) // CHILDREN, dtype=torch.int64, device=weights.device)
     rounds: list[Tensor] = []
     found = drawn = 0

@@ -17,7 +17,7 @@ from pyimplicit.ops._library import register
 from pyimplicit.ops.random import RowStreams
 from pyimplicit.ops.surface_batch import SurfaceTable, check_shapes, table_tensors
 
-# As kMostSources in csrc/query_points.h: the sources travel with the kernel's arguments.
+# As kMostSources in csrc/sampling/query_points.h: the sources travel with the kernel's arguments.
 MOST_SOURCES = 16
 
 
@@ -117,7 +117,7 @@ def _query_points_kernel(*arguments: Any, plain: bool = False) -> tuple[Tensor, 
 
 
 def _sources(counts: Sequence[int], purposes: Sequence[int], sigmas: Sequence[float]) -> array[int]:
-    """`PointSources` of csrc/query_points.h."""
+    """`PointSources` of csrc/sampling/query_points.h."""
     held = array("q", [len(counts)])
     first = 0
     for count, purpose, sigma in zip(counts, purposes, sigmas, strict=True):

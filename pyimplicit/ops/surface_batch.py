@@ -25,7 +25,7 @@ class SurfaceTable:
     Tensors only, like `SurfaceBVH`, so it can be moved, saved and shared.
     """
 
-    entries: Tensor  # [S, 16] int64, `SurfaceEntry` of csrc/surface_batch.h
+    entries: Tensor  # [S, 16] int64, `SurfaceEntry` of csrc/surface/surface_batch.h
     boxes: Tensor
     links: Tensor
     moments: Tensor

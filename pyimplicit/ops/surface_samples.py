@@ -22,7 +22,7 @@ def build_area_table(
         corners: [F, 9] float32, the corners of each triangle one behind the other, any length unit.
 
     Returns:
-        [F, 2] int32, `AliasEntry` of csrc/alias_table.h, on the corners' device; 8 bytes a triangle.
+        [F, 2] int32, `AliasEntry` of csrc/sampling/alias_table.h, on the corners' device; 8 bytes a triangle.
 
     Raises:
         TypeError: Not a tensor, or a wrong dtype.

@@ -52,7 +52,7 @@ class Edges:
 class Pseudonormals:
     """Outward normals of a closed, consistently oriented surface, and where they cannot be relied on."""
 
-    packed: Tensor  # [F, 6] int32, directions at edges ab, bc, ca and corners a, b, c; see csrc/pseudonormal.h
+    packed: Tensor  # [F, 6] int32, directions at edges ab, bc, ca and corners a, b, c; see csrc/surface/pseudonormal.h
     crossed: Tensor  # [F] uint8, 1 where a face at the same vertex crosses this one or lies on it, or may do so
     close: Tensor  # [F] uint8, 1 where a face at the same vertex forms a sharp wedge with this one
     sums: Tensor | None  # [F, 7, 3] float32, sums of unit normals: face, edges, and weighted by angle the corners

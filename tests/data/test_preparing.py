@@ -132,6 +132,22 @@ def test_closed_meshes_of_fewer_faces(tmp_path: Path) -> None:
     assert few.identity()["faces"] == 300
 
 
+def test_closed_meshes_of_a_finer_grid(tmp_path: Path) -> None:
+    coarse = replace(SMALL, method="fusion", resolution=16)
+    fine = replace(coarse, detail=2)
+    faces = {}
+    for name, config in (("coarse", coarse), ("fine", fine)):
+        stored = prepare_set(Deeds("holed"), tmp_path / name, config, engine=HERE)
+        ((_, report),) = stored.report()
+        assert (report["resolution"], report["detail"]) == (16, config.detail)
+        assert Surface(stored.load(0)).is_closed
+        faces[name] = len(stored.load(0).faces)
+    assert faces["fine"] > 3 * faces["coarse"]
+    assert "detail" not in coarse.identity()
+    with pytest.raises(DataError, match="differs in its config"):
+        prepare_set(Deeds("holed"), tmp_path / "coarse", fine, engine=HERE)
+
+
 def test_a_second_run_does_nothing(tmp_path: Path) -> None:
     prepare_set(ProceduralCars(4, resolution=16), tmp_path, SMALL, engine=HERE)
     before = {name: (tmp_path / name).stat().st_mtime_ns for name in files(tmp_path) if name != "set.lock"}
@@ -377,7 +393,9 @@ def test_a_set_is_read_in_workers_and_kept_on_the_device_where_it_fits(tmp_path:
     [
         ({"cloud": -1}, ValueError), ({"shard_size": 0}, ValueError), ({"pools": (("linear", 0),)}, ValueError),
         ({"pools": ("linear",)}, TypeError), ({"pools": (("gaussian", 3),)}, ValueError), ({"seed": 0.5}, TypeError),
-        ({"evaluation_strategy": "gaussian"}, ValueError), ({"faces": 3}, ValueError),
+        ({"evaluation_strategy": "gaussian"}, ValueError), ({"faces": 3}, ValueError), ({"method": "glue"}, ValueError),
+        ({"resolution": 2048}, ValueError), ({"detail": 2}, ValueError), ({"method": "fusion", "detail": 0}, ValueError),
+        ({"method": "fusion", "resolution": 600, "detail": 2}, ValueError),
     ],
 )  # fmt: skip
 def test_wrong_configurations(wrong: dict[str, object], error: type[Exception]) -> None:

@@ -1,0 +1,42 @@
+// Where surface queries run: the plain bodies on the GPU, their SIMD twin on the CPU.
+#pragma once
+
+#include "base/parallel.h"
+#include "surface/surface.h"
+#include "surface/surface_batch.h"
+
+namespace pyimplicit {
+
+#if defined(__CUDACC__)
+
+template <typename Query>
+void run_query(const Query& query, int64_t count, bool /*plain*/, Executor executor) {
+  parallel_for(count, query, executor);
+}
+
+template <typename T>
+void run_surface_batch(const SurfaceBatchQuery<T>& query, int64_t batch, Executor executor) {
+  parallel_for(batch * query.each, query, executor);
+}
+
+#else
+
+// Runs a SurfaceQuery, WindingNumber or Contains, for float or double; in surface_cpu.cpp. `plain` runs the body of
+// surface.h instead of the twin: the tests compare the two.
+template <typename Query>
+void run_query(const Query& query, int64_t count, bool plain, Executor executor);
+
+// Whole rows to a thread where there are enough of them, else all threads to one row after the other.
+template <typename T>
+void run_surface_batch(const SurfaceBatchQuery<T>& query, int64_t batch, Executor executor) {
+  const bool by_rows = batch >= 2 * int64_t(executor.handle);
+  const auto row = [&](int64_t b) {
+    run_query(query.row(b), query.each, false, by_rows ? Executor{-1, 1} : executor);
+  };
+  if (by_rows) return parallel_for(batch, row, executor, 1);
+  for (int64_t b = 0; b < batch; ++b) row(b);
+}
+
+#endif
+
+}  // namespace pyimplicit
