@@ -2,19 +2,19 @@
 // compiler does several points at once and a view's pixels stay in the caches. Included once for each instruction set,
 // inside a namespace of its own: see depth_maps_cpu.cpp.
 
-constexpr int kBlock = 256;
+constexpr int kBlock = 512;
 
 // Points first ... first + count - 1, at most kBlock of them.
 inline void count_block(const CountViews& kernel, int64_t first, int count) {
-  float x[kBlock], y[kBlock], z[kBlock];
-  int32_t index[kBlock], seen[kBlock], sees[kBlock];
+  float x[kBlock], y[kBlock], z[kBlock], along[kBlock];
+  int32_t index[kBlock], seen[kBlock], at[kBlock], beside[kBlock];
   for (int i = 0; i < count; ++i) {
     const Vec3f p = load3(kernel.points, first + i);
     x[i] = p.x, y[i] = p.y, z[i] = p.z;
     index[i] = i, seen[i] = 0;
   }
   int left = count;
-  const int32_t size = int32_t(kernel.views.size);
+  const int32_t size = int32_t(kernel.views.size), enough = kernel.enough;
   const float middle = 0.5f * float(size) - 0.5f, last = float(size - 1), pixel = kernel.views.pixel;
   for (int64_t view = 0; view < kernel.view_count && left > 0; ++view) {
     const float* r = kernel.views.rotations + 9 * view;
@@ -23,15 +23,22 @@ inline void count_block(const CountViews& kernel, int64_t first, int count) {
     for (int i = 0; i < left; ++i) {
       const float column = std::floor((r0 * x[i] + r1 * y[i] + r2 * z[i]) / pixel + middle + 0.5f);
       const float row = std::floor((r3 * x[i] + r4 * y[i] + r5 * z[i]) / pixel + middle + 0.5f);
-      const float along = r6 * x[i] + r7 * y[i] + r8 * z[i];
-      const bool there = column >= 0 && row >= 0 && column <= last && row <= last;
-      const int32_t at = there ? int32_t(row) * size + int32_t(column) : 0;
-      sees[i] = !there | (along < image[at]);
+      const float least_column = column > 0 ? column : 0.0f, least_row = row > 0 ? row : 0.0f;
+      const float inner_column = least_column < last ? least_column : last;
+      const float inner_row = least_row < last ? least_row : last;
+      at[i] = int32_t(inner_row) * size + int32_t(inner_column);
+      beside[i] = int32_t(inner_column != column) | int32_t(inner_row != row);
+      along[i] = r6 * x[i] + r7 * y[i] + r8 * z[i];
     }
+    int32_t done = 0;
+    for (int i = 0; i < left; ++i) {
+      seen[i] += beside[i] | int32_t(along[i] < image[at[i]]);
+      done += int32_t(seen[i] >= enough);
+    }
+    if (done == 0) continue;
     int kept = 0;
     for (int i = 0; i < left; ++i) {
-      seen[i] += sees[i];
-      if (seen[i] >= kernel.enough) {
+      if (seen[i] >= enough) {
         kernel.seen[first + index[i]] = seen[i];
         continue;
       }

@@ -33,7 +33,7 @@ void run_count_views(const CountViews& kernel, int64_t count, bool plain, Execut
     (void)use_avx2;
     baseline::count_block(kernel, first, here);
   };
-  parallel_for((count + baseline::kBlock - 1) / baseline::kBlock, block, executor, 8);
+  parallel_for((count + baseline::kBlock - 1) / baseline::kBlock, block, executor, 1);
 }
 
 }  // namespace pyimplicit

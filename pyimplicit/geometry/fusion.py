@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -46,7 +47,7 @@ ENOUGH = 2
 """A node is outside if this many views see past it. A single one may look through a crack of rounding."""
 
 COARSE = 4
-"""Cells between the nodes that are looked at first."""
+"""Cells between the nodes that are looked at first, at least. Of a finer grid those of the depth maps' cells follow."""
 
 CLIP = 4.0
 """Cells. Largest magnitude of the field."""
@@ -62,7 +63,7 @@ class VisibleHull:
     """
 
     def __init__(self, surface: Surface, spacing: float, detail: int = 1) -> None:
-        self.surface, self.spacing, self.cell = surface, spacing, spacing / detail
+        self.surface, self.spacing, self.cell, self.detail = surface, spacing, spacing / detail, detail
         radius = float(surface.mesh.bounds.double().norm(dim=1).max())
         pixel = PIXEL * spacing
         self.views = DepthViews(_rotations(VIEWS), 2 * math.ceil(radius / pixel) + 4, pixel)
@@ -95,23 +96,26 @@ def visible_hull_field(
     Values are exact where the surface can pass; elsewhere only their signs are.
     """
     spacing = hull.cell
-    coarse_cells = np.ceil((bounds[1] - bounds[0]) / (spacing * COARSE)).astype(int) + 2  # a coarse cell of air around
-    cells = coarse_cells * COARSE
+    coarse = hull.detail * math.ceil(COARSE / hull.detail)
+    coarse_cells = np.ceil((bounds[1] - bounds[0]) / (spacing * coarse)).astype(int) + 2  # a coarse cell of air around
+    cells = coarse_cells * coarse
     origin = (bounds[0] + bounds[1] - cells * spacing) / 2
     axes = [torch.from_numpy(origin[k] + np.arange(cells[k] + 1) * spacing).float() for k in range(3)]
-    coarse = torch.cartesian_prod(*(axis[::COARSE] for axis in axes))
-    nodes = tuple(coarse_cells + 1)
-    inside = ~hull.outside(coarse).numpy().reshape(nodes)
-    distance = hull.surface.unsigned_distance(coarse).numpy().reshape(nodes)
-    # Every point of a cell is within half its diagonal of a corner.
-    near = _of_cells(distance, np.minimum) <= (COARSE * math.sqrt(3) / 2 + OFFSET) * spacing
-    wanted = _nodes_of(near | (_of_cells(inside, np.maximum) != _of_cells(inside, np.minimum)))
-    field = np.where(inside, np.float32(-CLIP * spacing), np.float32(CLIP * spacing))
-    for axis in range(3):
-        field = field.repeat(COARSE, axis).take(range(cells[axis] + 1), axis)
-    at = np.nonzero(wanted)
-    points = torch.stack([axes[k][torch.from_numpy(at[k])] for k in range(3)], dim=1)
-    field[at] = hull.field(points).clamp(-CLIP * spacing, CLIP * spacing).numpy()
+    wanted = np.ones(coarse_cells + 1, dtype=bool)
+    field = np.zeros(wanted.shape, dtype=np.float32)
+    steps = sorted({coarse, hull.detail, 1}, reverse=True)
+    for step, finer in itertools.zip_longest(steps, steps[1:]):
+        at = np.nonzero(wanted)
+        points = torch.stack([axes[k][torch.from_numpy(at[k] * step)] for k in range(3)], dim=1)
+        field[at] = hull.field(points).numpy()
+        if finer is None:
+            break
+        # Every point of a cell is within half its diagonal of a corner.
+        near = _of_cells(np.abs(field + OFFSET * spacing), np.minimum) <= (step * math.sqrt(3) / 2 + OFFSET) * spacing
+        inside = field < 0
+        wanted = _nodes_of(near | (_of_cells(inside, np.maximum) != _of_cells(inside, np.minimum)), step // finer)
+        field = _spread(field, step // finer, wanted.shape)
+    field.clip(-CLIP * spacing, CLIP * spacing, out=field)
     return field, (float(origin[0]), float(origin[1]), float(origin[2]))
 
 
@@ -164,6 +168,7 @@ def draw_in(mesh: Mesh, hull: VisibleHull) -> Mesh:
     way = (cells - DISTANCE).clamp(min=0)
     way = torch.where(cells > NEAR, (NEAR - DISTANCE) * (FAR - cells).clamp(min=0) / (FAR - NEAR), way) * hull.cell
     arm = torch.nn.functional.normalize(nearest.point - start, dim=1)
+    faces_around = _FacesAround(mesh)
     faces = mesh.faces
     normals = _face_normals(start, faces)
     while True:
@@ -172,12 +177,27 @@ def draw_in(mesh: Mesh, hull: VisibleHull) -> Mesh:
         turned &= (way[faces] > 0).any(dim=1)
         if not bool(turned.any()):
             return Mesh(moved, mesh.faces)
-        stays = torch.zeros(len(start), dtype=torch.bool)
-        stays[faces[turned]] = True
-        way[stays] = 0
+        stays = np.unique(faces[turned].numpy())
+        way[torch.from_numpy(stays)] = 0
         # Only faces of those vertices are another now.
-        again = stays[mesh.faces].any(dim=1)
-        faces, normals = mesh.faces[again], _face_normals(start, mesh.faces[again])
+        faces = mesh.faces[faces_around(stays)]
+        normals = _face_normals(start, faces)
+
+
+class _FacesAround:
+    """The faces that have some vertices, found without a look at all faces."""
+
+    def __init__(self, mesh: Mesh) -> None:
+        corners = mesh.faces.numpy().ravel()
+        self.by_vertex = np.argsort(corners)
+        self.first = np.append(0, np.cumsum(np.bincount(corners, minlength=len(mesh.vertices))))
+
+    def __call__(self, vertices: NDArray[np.integer[Any]]) -> Tensor:
+        """Indices of the faces around vertices [N], in ascending order, each once."""
+        first, end = self.first[vertices], self.first[vertices + 1]
+        count = end - first
+        places = np.arange(count.sum()) + np.repeat(end - np.cumsum(count), count)
+        return torch.from_numpy(np.unique(self.by_vertex[places] // 3))
 
 
 def _face_normals(vertices: Tensor, faces: Tensor) -> Tensor:
@@ -215,10 +235,20 @@ def _of_cells(nodes: NDArray[Any], combine: np.ufunc) -> NDArray[Any]:
     return nodes
 
 
-def _nodes_of(cells: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Nodes of the fine grid that lie in or on the chosen coarse cells."""
+def _spread(nodes: NDArray[np.float32], finer: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Values on a grid `finer` times as fine: between nodes those of their cell's first one."""
+    rows = nodes.repeat(finer, axis=2)[:, :, : shape[2]]
+    spread = np.empty(shape, dtype=nodes.dtype)
+    for x, y in np.ndindex(finer, finer):
+        part = spread[x::finer, y::finer]
+        part[...] = rows[: part.shape[0], : part.shape[1]]
+    return spread
+
+
+def _nodes_of(cells: NDArray[np.bool_], finer: int) -> NDArray[np.bool_]:
+    """Nodes of a grid `finer` times as fine that lie in or on the chosen cells."""
     for axis in range(3):
-        chosen = np.moveaxis(cells, axis, 0).repeat(COARSE, 0)
+        chosen = np.moveaxis(cells, axis, 0).repeat(finer, 0)
         nodes = np.zeros((chosen.shape[0] + 1, *chosen.shape[1:]), dtype=bool)
         nodes[:-1] = chosen
         nodes[1:] |= chosen

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from skimage import measure
 
 from pyimplicit.geometry.mesh import Mesh
+from pyimplicit.ops.topology import match_edges
 
 #: Cells. No vertex lies nearer than about this to a node, so values at or next to the level give small triangles and
 #: not coincident vertices. Sixteen float32 steps of a node index up to 1,024. Where the values across the surface from
@@ -55,7 +57,7 @@ def marching_cubes(
         >>> bool((mesh.vertices.norm(dim=1) - 0.75).abs().max() < 0.03)
         True
     """
-    padded = np.pad(_rescale(np.asarray(values, dtype=np.float32)), 1, mode="edge")
+    padded = _pad(np.asarray(values, dtype=np.float32))
     _clear_nodes(padded)
     _close_border(padded)
     for x, y, z in np.ndindex(2, 2, 2):
@@ -72,10 +74,18 @@ def marching_cubes(
     return Mesh((vertices.astype(np.float64) - 1) * np.asarray(spacing) + np.asarray(low), faces)
 
 
-def _rescale(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Multiply by a power of two, which is exact, so that the largest magnitude is about 2**LARGEST_EXPONENT."""
+def _pad(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Multiply by a power of two, which is exact, so that the largest magnitude is about 2**LARGEST_EXPONENT.
+
+    Around it a layer that repeats the outermost one.
+    """
     largest = max(float(values.max()), -float(values.min()))
-    return np.ldexp(values, LARGEST_EXPONENT - int(np.frexp(largest)[1]))
+    padded = np.empty([size + 2 for size in values.shape], dtype=np.float32)
+    np.ldexp(values, LARGEST_EXPONENT - int(np.frexp(largest)[1]), out=padded[1:-1, 1:-1, 1:-1])
+    for axis in range(3):
+        sides = np.moveaxis(padded, axis, 0)
+        sides[0], sides[-1] = sides[1], sides[-2]
+    return padded
 
 
 def _clear_nodes(padded: NDArray[np.float32]) -> None:
@@ -107,8 +117,8 @@ def _clear_nodes(padded: NDArray[np.float32]) -> None:
         flat[nodes] = np.where(own_side, magnitude, -magnitude)
     # No edge crosses beside the other nodes, but a vertex inside a cell would fall onto one of them that is near zero.
     floor = np.float32(NODE_CLEARANCE * np.median(magnitude) if len(nodes) else LEAST_MAGNITUDE)
-    np.maximum(padded, floor, out=padded, where=inside & ~beside)
-    np.minimum(padded, -floor, out=padded, where=~(inside | beside))
+    low = np.flatnonzero((padded < floor) & (padded > -floor) & ~beside)
+    flat[low] = np.where(flat_inside[low], floor, -floor)
 
 
 def _close_border(padded: NDArray[np.float32]) -> None:
@@ -119,10 +129,8 @@ def _close_border(padded: NDArray[np.float32]) -> None:
         sides[0], sides[-1] = -ratio * np.abs(sides[1]), -ratio * np.abs(sides[-2])
 
 
-def _is_closed(faces: NDArray[np.integer[Any]]) -> bool:
+def _is_closed(faces: NDArray[np.int32]) -> bool:
     """Whether every edge is used exactly once in each direction."""
-    start = faces.ravel().astype(np.int64)
-    end = faces[:, [1, 2, 0]].ravel().astype(np.int64)
-    count = int(start.max()) + 1
-    forward, backward = np.sort(start * count + end), np.sort(end * count + start)
-    return bool((forward == backward).all()) and not bool((forward[1:] == forward[:-1]).any())
+    edges = match_edges(torch.from_numpy(np.ascontiguousarray(faces)), int(faces.max()) + 1)
+    whole = edges.is_closed and edges.is_oriented and edges.non_manifold == 0
+    return whole and not bool((faces == faces[:, [1, 2, 0]]).any())
