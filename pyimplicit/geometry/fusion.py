@@ -105,9 +105,10 @@ def visible_hull_field(
     field = np.zeros(wanted.shape, dtype=np.float32)
     steps = sorted({coarse, hull.detail, 1}, reverse=True)
     for step, finer in itertools.zip_longest(steps, steps[1:]):
-        at = np.nonzero(wanted)
-        points = torch.stack([axes[k][torch.from_numpy(at[k] * step)] for k in range(3)], dim=1)
-        field[at] = hull.field(points).numpy()
+        at = np.flatnonzero(wanted)
+        along = np.unravel_index(at, wanted.shape)
+        points = torch.stack([axes[k][torch.from_numpy(along[k] * step)] for k in range(3)], dim=1)
+        field.reshape(-1)[at] = hull.field(points).numpy()
         if finer is None:
             break
         # Every point of a cell is within half its diagonal of a corner.

@@ -26,6 +26,9 @@ CHECKERBOARD = 2.0**-14
 LARGEST_EXPONENT = 60
 LEAST_MAGNITUDE = 2.0**-40
 
+#: Nodes that are looked at in one go where all are, so that what is noted of them is small enough for the caches.
+SLAB = 1 << 20
+
 
 def marching_cubes(
     values: NDArray[Any],  # [X, Y, Z]
@@ -94,31 +97,48 @@ def _clear_nodes(padded: NDArray[np.float32]) -> None:
     A node beside the surface has neighbours on the other side of it. A second sweep serves those whose neighbours the
     first one raised. The outermost layer repeats its neighbours, so no surface passes between.
     """
-    inside = padded > 0
-    beside = np.zeros(padded.shape, dtype=bool)
-    for axis in range(3):
-        sides, marks = np.moveaxis(inside, axis, 0), np.moveaxis(beside, axis, 0)
-        crossing = sides[1:] != sides[:-1]
-        marks[1:] |= crossing
-        marks[:-1] |= crossing
-    for axis in range(3):
-        np.moveaxis(beside, axis, 0)[[0, -1]] = False
-    flat, flat_inside, nodes = padded.reshape(-1), inside.reshape(-1), np.flatnonzero(beside)
-    own_side = flat_inside[nodes]
-    steps = (1, padded.shape[2], padded.shape[1] * padded.shape[2])
+    flat, plane = padded.reshape(-1), padded.shape[1] * padded.shape[2]
+    slabs = [slice(x, x + max(1, SLAB // plane)) for x in range(0, len(padded), max(1, SLAB // plane))]
+    nodes = np.concatenate([np.flatnonzero(_beside(padded, slab)) + slab.start * plane for slab in slabs])
+    own_side = flat[nodes] > 0
+    steps = (1, padded.shape[2], plane)
     for _ in range(2):
         largest = np.zeros(len(nodes), dtype=np.float32)
         for step in (*steps, *(-step for step in steps)):
             other = nodes + step
-            np.maximum(largest, np.where(flat_inside[other] != own_side, np.abs(flat[other]), 0), out=largest)
+            across = (flat[other] > 0) != own_side
+            np.maximum(largest, np.where(across, np.abs(flat[other]), 0), out=largest)
         # A zero among zeros still needs a magnitude, one that scikit-image's own constant cannot drown.
         least = np.maximum(np.float32(NODE_CLEARANCE) * largest, np.float32(LEAST_MAGNITUDE))
         magnitude = np.maximum(np.abs(flat[nodes]), least)
         flat[nodes] = np.where(own_side, magnitude, -magnitude)
     # No edge crosses beside the other nodes, but a vertex inside a cell would fall onto one of them that is near zero.
     floor = np.float32(NODE_CLEARANCE * np.median(magnitude) if len(nodes) else LEAST_MAGNITUDE)
-    low = np.flatnonzero((padded < floor) & (padded > -floor) & ~beside)
-    flat[low] = np.where(flat_inside[low], floor, -floor)
+    for slab in slabs:
+        part = padded[slab]
+        low = np.flatnonzero((part < floor) & (part > -floor)) + slab.start * plane
+        low = np.setdiff1d(low, nodes[slice(*np.searchsorted(nodes, (low[0], low[-1] + 1)))], True) if len(low) else low
+        flat[low] = np.where(flat[low] > 0, floor, -floor)
+
+
+def _beside(padded: NDArray[np.float32], slab: slice) -> NDArray[np.bool_]:
+    """The nodes of some planes that have a neighbour across the surface; none of the outermost layer."""
+    first = max(slab.start - 1, 0)
+    inside = padded[first : slab.stop + 1] > 0
+    beside = np.zeros(inside.shape, dtype=bool)
+    for axis in range(3):
+        sides, marks = np.moveaxis(inside, axis, 0), np.moveaxis(beside, axis, 0)
+        crossing = sides[1:] != sides[:-1]
+        marks[1:] |= crossing
+        marks[:-1] |= crossing
+    for axis in (1, 2):
+        np.moveaxis(beside, axis, 0)[[0, -1]] = False
+    beside = beside[slab.start - first :][: len(padded[slab])]
+    if slab.start == 0:
+        beside[0] = False
+    if slab.stop >= len(padded):
+        beside[-1] = False
+    return beside
 
 
 def _close_border(padded: NDArray[np.float32]) -> None:

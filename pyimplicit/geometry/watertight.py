@@ -191,7 +191,8 @@ def make_watertight(
         field, origin = _winding_field(surface, unit.bounds.double().numpy(), spacing)
     if not (field < 0).any():
         raise MeshError(f"nothing is enclosed at resolution {resolution}: {found.summary()}")
-    rebuilt = marching_cubes(-field, origin, (spacing, spacing, spacing))
+    np.negative(field, out=field)
+    rebuilt = marching_cubes(field, origin, (spacing, spacing, spacing))
     rebuilt, kept, dropped = _largest_bodies(rebuilt)
     if hull is not None:
         rebuilt = draw_in(pin_covers(rebuilt, hull, origin), hull)
