@@ -55,10 +55,14 @@ class PrepareConfig:
     shard_size: int = 32
 
     def __post_init__(self) -> None:
-        # A mesh that stays as it is has no grid, but its numbers are part of what names the set.
-        check_choice("method", self.method, (*METHODS, "none"))
-        check_closing("winding" if self.method == "none" else self.method, self.resolution, self.faces, self.detail)
+        check_count("resolution", self.resolution, minimum=8)
         check_count("shard_size", self.shard_size)
+        if self.faces is not None:
+            check_count("faces", self.faces, minimum=4)
+        if check_choice("method", self.method, (*METHODS, "none")) != "none":
+            check_closing(self.method, self.resolution, self.faces, self.detail)
+        elif check_count("detail", self.detail) > 1:
+            raise ValueError(f"detail: expected 1 for the method none, got {self.detail}")
         for name in ("cloud", "evaluation", "seed"):
             check_count(name, getattr(self, name), minimum=0)
         resolve_strategy(self.evaluation_strategy)

@@ -93,7 +93,8 @@ def visible_hull_field(
 ) -> tuple[NDArray[np.float32], tuple[float, float, float]]:
     """Sample the field of a visible hull on a grid around it; return it, and the grid's origin.
 
-    Values are exact where the surface can pass; elsewhere only their signs are.
+    Values are exact near faces and wherever the coarser grid sees both sides; elsewhere they tell its nodes' side.
+    Far from faces a gap that views see into is lost if it is narrower than that grid's cells.
     """
     spacing = hull.cell
     coarse = hull.detail * math.ceil(COARSE / hull.detail)

@@ -395,7 +395,8 @@ def test_a_set_is_read_in_workers_and_kept_on_the_device_where_it_fits(tmp_path:
         ({"pools": ("linear",)}, TypeError), ({"pools": (("gaussian", 3),)}, ValueError), ({"seed": 0.5}, TypeError),
         ({"evaluation_strategy": "gaussian"}, ValueError), ({"faces": 3}, ValueError), ({"method": "glue"}, ValueError),
         ({"resolution": 2048}, ValueError), ({"detail": 2}, ValueError), ({"resolution": 16, "detail": "2"}, TypeError),
-        ({"method": "fusion", "detail": 0}, ValueError),
+        ({"method": "fusion", "detail": 0}, ValueError), ({"resolution": None}, TypeError),
+        ({"method": "none", "detail": 2}, ValueError), ({"method": "none", "detail": 0}, ValueError),
         ({"method": "fusion", "resolution": 600, "detail": 2}, ValueError),
     ],
 )  # fmt: skip

@@ -60,6 +60,18 @@ def test_random_grids_give_closed_oriented_meshes(kind):
         assert (high < np.array(values.shape) - 0.99).all()
 
 
+@pytest.mark.parametrize("kind", ["white", "smooth", "whole numbers", "signs", "signs, tiny", "mostly zero"])
+@pytest.mark.parametrize("slab", [1, 156, 500])
+def test_nodes_are_cleared_alike_whatever_is_looked_at_in_one_go(kind, slab, monkeypatch):
+    for seed in range(3):
+        at_once, in_slabs = (marching._pad(random_grid(kind, seed).astype(np.float32)) for _ in range(2))
+        marching._clear_nodes(at_once)
+        with monkeypatch.context() as patch:
+            patch.setattr(marching, "SLAB", slab)
+            marching._clear_nodes(in_slabs)
+        np.testing.assert_array_equal(in_slabs, at_once)
+
+
 @settings(deadline=None, max_examples=60)
 @given(hnp.arrays(np.int8, (4, 3, 4), elements=st.integers(-1, 1)).filter(lambda values: (values > 0).any()))
 def test_any_grid_of_signs_gives_a_closed_mesh_around_its_positive_nodes(values):
