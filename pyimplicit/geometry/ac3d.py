@@ -114,10 +114,11 @@ class _Parser:
             if key == "name":
                 name = " ".join(words[1:]).strip('"')
             elif key == "loc":
-                place = around @ np.array(self._numbers(words[1:], 3, float)) + place
+                place = self._in_world(np.array([self._numbers(words[1:], 3, float)]), around, place)[0]
             elif key == "rot":
                 # Nine numbers, column by column.
-                rotation = around @ np.array(self._numbers(words[1:], 9, float)).reshape(3, 3).T
+                columns = np.array(self._numbers(words[1:], 9, float)).reshape(3, 3)
+                rotation = self._in_world(columns, around, np.zeros(3)).T
             elif key == "data":
                 self._skip_data(self._count(words))
             elif key == "numvert":
@@ -128,7 +129,7 @@ class _Parser:
                 if name in self.leave_out:
                     self.left_out.add(name)
                     return rotation, place, self._count(words)
-                self.vertices.append(points @ rotation.T + place)
+                self.vertices.append(self._in_world(points, rotation, place))
                 for kind, corners in surfaces:
                     self.faces.extend(self._triangles(kind, corners))
                 self.vertex_count += len(points)
@@ -137,6 +138,14 @@ class _Parser:
                 raise self._error(f"{key} inside an object: its 'kids' line is missing")
             # All else (texture, crease, url, ...) says nothing about the geometry.
         raise self._error("the file ends inside an object")
+
+    def _in_world(self, points: Array, rotation: Array, place: Array) -> Array:
+        """Rotate and move points [N, 3]; a rotation in a damaged file may be any matrix."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            moved: Array = points @ rotation.T + place
+        if not np.isfinite(moved).all():
+            raise self._error("expected finite coordinates, got NaN or infinity")
+        return moved
 
     def _vertices(self, count: int) -> Array:
         """Read `count` lines that begin with x y z; TORCS adds a normal."""

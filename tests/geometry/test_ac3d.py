@@ -186,6 +186,15 @@ def test_truncated_files_are_refused(end):
         parse_ac3d("\n".join(SQUARE.splitlines()[:end]) + "\nnumvert")
 
 
+@pytest.mark.parametrize(
+    "line", ["loc 1e999 0 0", "loc nan 0 0", "rot 1e999 0 0 0 1 0 0 0 1", "rot 1e308 0 0 1e308 1 0 0 0 1"]
+)
+def test_coordinates_that_are_not_finite_are_refused(line):
+    """The last line's numbers are, but not what it makes of a corner at (1, 1, 0)."""
+    with pytest.raises(MeshFileError, match=r"line \d+: expected finite coordinates, got NaN or infinity"):
+        parse_ac3d(SQUARE.replace("numvert", f"{line}\nnumvert", 1))
+
+
 @settings(deadline=None, max_examples=150)
 @given(st.data())
 def test_damaged_files_are_read_or_refused_never_crash(data):
