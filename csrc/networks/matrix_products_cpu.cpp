@@ -31,21 +31,6 @@ bool ask_for_tiles() {
   return syscall(SYS_arch_prctl, kRequest, kTileData) == 0;
 }
 
-}  // namespace
-
-#pragma GCC push_options
-#pragma GCC target("amx-tile,amx-bf16,avx512f,avx512vl,avx512dq,avx512bw,avx2,fma,prefer-vector-width=512")
-namespace {
-#include "networks/matrix_tiles_simd.h"
-}  // namespace
-#pragma GCC pop_options
-
-namespace {
-
-// So many steps are summed up by themselves, and then added: a float32 sum of many more would lose digits. More of them for
-// the gradients of a weight, whose sums are large tables.
-constexpr int64_t kGroup = 4 * kAhead, kWeightGroup = 16 * kAhead;
-
 enum Purpose { kLeft, kRight, kEdges, kGroups, kMatrix, kBias, kSums, kBiasSums, kPurposes };
 
 // Memory of a thread, kept: fresh pages would cost more than what is done in them.
@@ -83,6 +68,12 @@ T* kept(Purpose purpose, int64_t count) {
 #pragma GCC target("amx-tile,amx-bf16,avx512f,avx512vl,avx512dq,avx512bw,avx2,fma,prefer-vector-width=512")
 
 namespace {
+
+#include "networks/matrix_tiles_simd.h"
+
+// So many steps are summed up by themselves, and then added: a float32 sum of many more would lose digits. More of them for
+// the gradients of a weight, whose sums are large tables.
+constexpr int64_t kGroup = 4 * kAhead, kWeightGroup = 16 * kAhead;
 
 // The right side of RowProducts in tiles: [pairs of column tiles, steps, 2, parts].
 struct RightSide {

@@ -99,7 +99,8 @@ def _clear_nodes(padded: NDArray[np.float32]) -> None:
     """
     flat, plane = padded.reshape(-1), padded.shape[1] * padded.shape[2]
     slabs = [slice(x, x + max(1, SLAB // plane)) for x in range(0, len(padded), max(1, SLAB // plane))]
-    nodes = np.concatenate([np.flatnonzero(_beside(padded, slab)) + slab.start * plane for slab in slabs])
+    beside = [np.flatnonzero(_beside(padded, slab)) + slab.start * plane for slab in slabs]
+    nodes = np.concatenate(beside)
     own_side = flat[nodes] > 0
     steps = (1, padded.shape[2], plane)
     for _ in range(2):
@@ -114,10 +115,10 @@ def _clear_nodes(padded: NDArray[np.float32]) -> None:
         flat[nodes] = np.where(own_side, magnitude, -magnitude)
     # No edge crosses beside the other nodes, but a vertex inside a cell would fall onto one of them that is near zero.
     floor = np.float32(NODE_CLEARANCE * np.median(magnitude) if len(nodes) else LEAST_MAGNITUDE)
-    for slab in slabs:
+    for slab, own in zip(slabs, beside, strict=True):
         part = padded[slab]
         low = np.flatnonzero((part < floor) & (part > -floor)) + slab.start * plane
-        low = np.setdiff1d(low, nodes[slice(*np.searchsorted(nodes, (low[0], low[-1] + 1)))], True) if len(low) else low
+        low = np.setdiff1d(low, own, assume_unique=True)
         flat[low] = np.where(flat[low] > 0, floor, -floor)
 
 
