@@ -6,6 +6,7 @@
 #include "base/parallel.h"
 #include "bindings/binding_base.h"
 #include "sampling/distance_sampling_run.h"
+#include "sampling/labelled_points_run.h"
 #include "sampling/linear_weights.h"
 #include "sampling/query_points_run.h"
 #include "sampling/random.h"
@@ -84,8 +85,19 @@ inline void draw_query_points(SurfaceTable table, Array<const AliasEntry> areas,
                               Array<const PointSources> sources, double half_side, bool plain, Array<float> points,
                               Array<int64_t> face, Executor executor) {
   const DrawQueryPoints kernel = {table,          areas,            shapes, {keys, seed}, each,
-                                  *sources.data, float(half_side), points, face};
+                                  *sources.data, float(half_side), points, face,   nullptr};
   run_query_points(kernel, batch, plain, executor);
+}
+
+inline void draw_labelled_points(SurfaceTable table, Array<const AliasEntry> areas, Array<const int64_t> shapes,
+                                 Array<const int64_t> keys, uint64_t seed, int64_t batch, int64_t each,
+                                 Array<const PointSources> sources, double half_side, bool with_sign, bool plain,
+                                 Array<float> points, Array<float> distance, Executor executor) {
+  const DrawQueryPoints draw = {table,         areas,            shapes, {keys, seed}, each,
+                                *sources.data, float(half_side), points, nullptr,      nullptr};
+  const SurfaceBatchQuery<float> query = {points,   table,   shapes,  each,    with_sign,
+                                          distance, nullptr, nullptr, nullptr, nullptr};
+  run_labelled_points(draw, query, batch, plain, executor);
 }
 
 inline void sample_by_distance(SurfaceTable table, Array<const WeightCell> cells, Array<const int64_t> first_cell,
@@ -129,6 +141,9 @@ inline void define_sampling(py::module_& m) {
   define(m, "draw_query_points", &draw_query_points,
          {"table", "areas", "shapes", "keys", "seed", "batch", "each", "sources", "half_side", "plain", "points",
           "face", "executor"});
+  define(m, "draw_labelled_points", &draw_labelled_points,
+         {"table", "areas", "shapes", "keys", "seed", "batch", "each", "sources", "half_side", "with_sign", "plain",
+          "points", "distance", "executor"});
   define(m, "sample_by_distance", &sample_by_distance,
          {"table", "cells", "first_cell", "margin", "exponential", "slope", "reach", "shapes", "keys", "seed",
           "purpose", "batch", "each", "labelled", "with_sign", "plain", "points", "distance", "queries", "executor"});

@@ -23,8 +23,8 @@ void surface_query(Array<const T> points, int64_t count, Array<const int64_t> or
                    Array<T> barycentric, Executor executor) {
   const Bvh bvh = {boxes, links, moments, leaf_first, frames, triangles, triangle_face, center, scale};
   const StartGrid start = {start_leaf, start_distance, start_resolution, float(start_half_side)};
-  const SurfaceQuery<T> query = {points,  order,    bvh,     start, SignMethod(sign_method), pseudonormals,
-                                 inherit, distance, closest, slot,  face,                    barycentric};
+  const SurfaceQuery<T> query = {points,  order,    nullptr, bvh,  start, SignMethod(sign_method), pseudonormals,
+                                 inherit, distance, closest, slot, face,  barycentric};
   run_query(query, count, plain, executor);
 }
 

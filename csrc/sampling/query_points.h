@@ -42,6 +42,7 @@ struct DrawQueryPoints {
   // outputs
   float* points;  // [B, N, 3] mesh units
   int64_t* face;  // [B, N] face of the mesh that a point was drawn on, -1 for none; or null
+  int32_t* leaf;  // [B, N] leaf of that triangle, -1 for none; or null. The CPU's twin writes it
 
   PIM_HOST_DEVICE void operator()(int64_t i) const {
     const int64_t row = i / each, j = i % each;

@@ -33,6 +33,7 @@ inline void draw_block(const DrawQueryPoints& kernel, const PointSource& source,
     const Uniform<float> uniform = {stream, -kernel.half_side, kernel.half_side, kernel.points + 3 * (out - index)};
     for (int i = 0; i < count; ++i) uniform(index + i);
     if (kernel.face != nullptr) std::fill_n(kernel.face + out, count, -1);
+    if (kernel.leaf != nullptr) std::fill_n(kernel.leaf + out, count, -1);
     return;
   }
   const SurfaceEntry& e = kernel.table.entries[kernel.shapes[row]];
@@ -54,8 +55,13 @@ inline void draw_block(const DrawQueryPoints& kernel, const PointSource& source,
     }
   }
   for (int i = 0; i < count; ++i) store3(kernel.points, out + i, Vec3f(points[i]));
-  if (kernel.face == nullptr) return;
-  for (int i = 0; i < count; ++i) kernel.face[out + i] = bvh.triangle_face[triangle[i]];
+  if (kernel.face != nullptr) {
+    for (int i = 0; i < count; ++i) kernel.face[out + i] = bvh.triangle_face[triangle[i]];
+  }
+  if (kernel.leaf != nullptr) {
+    const int32_t* leaves = kernel.table.triangle_leaf + e.triangle;
+    for (int i = 0; i < count; ++i) kernel.leaf[out + i] = leaves[triangle[i]];
+  }
 }
 
 // Points j ... end - 1 of a row.

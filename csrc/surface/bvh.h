@@ -14,8 +14,19 @@ constexpr int kMostDepth = 24;    // levels of the tree; the builder halves by c
 constexpr int kStackSize = kMostDepth * (kWidth - 1) + kWidth;
 constexpr int kBoxSize = 8;       // rows of a node's boxes
 constexpr int kMomentSize = 13;   // center 3, area normal 3, second moment xx yy zz xy yz zx, radius 1
-constexpr int kFrameSize = 14;    // corner 3, x axis 3, normal 3, b.x, c.x, c.y, 1 / |ac|^2, 1 / |bc|^2
+constexpr int kFrameValues = 14;  // corner 3, x axis 3, normal 3, b.x, c.x, c.y, 1 / |ac|^2, 1 / |bc|^2
+constexpr int kFrameSize = 15;    // and a row for the leaf itself: see Neighbourhood
 constexpr int32_t kNoChild = INT32_MIN;
+
+// Where a search of the SIMD twin that has begun at a leaf may go on: a ball within the one of `reach` around `center`
+// touches nothing that is not below `node`. A negative reach holds no ball. Stands behind the frames of the leaf.
+struct Neighbourhood {
+  float center[3];
+  float reach;
+  int32_t node;
+  int32_t unused[3];
+};
+static_assert(sizeof(Neighbourhood) == kWidth * sizeof(float), "a row of frames");
 
 struct Bvh {
   const float* boxes;         // [M, 8, 8] of each child the smallest, then the largest coordinates along the node's
@@ -23,7 +34,7 @@ struct Bvh {
   const int32_t* links;       // [M, 8] inner node >= 0, leaf ~leaf < 0, or kNoChild
   const float* moments;       // [M, 13, 8] of each child
   const int32_t* leaf_first;  // [L + 1] first triangle of each leaf
-  const float* frames;        // [L, 14, 8] triangles in frames of their own, for the SIMD twin; lanes padded
+  const float* frames;        // [L, 15, 8] triangles in frames of their own, for the SIMD twin; lanes padded
   const float* triangles;     // [F, 9] corners a, b, c in leaf order
   const int32_t* triangle_face;  // [F] face of the mesh at each leaf slot
   const double* center;          // [3] mesh units

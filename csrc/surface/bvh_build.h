@@ -106,6 +106,8 @@ class BvhBuilder {
       }
     };
     parallel_for(nodes(), place_node, executor_, 64);
+    const Bvh bvh = {boxes, links, nullptr, leaf_first, nullptr, sorted, nullptr, nullptr, 1};
+    write_neighbourhoods(bvh, frames);
   }
 
  private:
@@ -386,6 +388,44 @@ class BvhBuilder {
       wide_.push_back(node);
     }
     return levels;
+  }
+
+  // A leaf's neighbourhood is what lies below its node's parent.
+  void write_neighbourhoods(const Bvh& bvh, float* frames) const {
+    std::vector<int32_t> parent(nodes(), -1);
+    for (int64_t node = 0; node < nodes(); ++node) {
+      for (const int32_t link : wide_[node].link) {
+        if (link >= 0) parent[link] = int32_t(node);
+      }
+    }
+    const auto reach_around = [&](Vec3f center, int32_t below) {
+      float squared = INFINITY;
+      for (int32_t node = below; parent[node] >= 0; node = parent[node]) {
+        const int32_t above = parent[node];
+        const Vec3f turned = bvh.along_axes(above, center);
+        for (int child = 0; child < kWidth; ++child) {
+          const int32_t link = wide_[above].link[child];
+          if (link == kNoChild || link == node) continue;
+          squared = std::min(squared, bvh.box_distance_squared(above, child, turned));
+        }
+      }
+      return std::sqrt(squared) - 2 * float(Bvh::rounding(1));
+    };
+    const auto place_leaves = [&](int64_t node) {
+      for (int child = 0; child < kWidth; ++child) {
+        const int32_t link = wide_[node].link[child];
+        if (link >= 0 || link == kNoChild) continue;
+        const Box& box = tree_[wide_[node].child[child]].box;
+        const F4 center = 0.5f * (box.low + box.high);
+        Neighbourhood around = {{center[0], center[1], center[2]}, -1, 0, {0, 0, 0}};
+        if (parent[node] > 0) {
+          around.node = parent[node];
+          around.reach = reach_around({center[0], center[1], center[2]}, parent[node]);
+        }
+        std::memcpy(frames + (kFrameSize * int64_t(~link) + kFrameValues) * kWidth, &around, sizeof around);
+      }
+    };
+    parallel_for(nodes(), place_leaves, executor_, 64);
   }
 
   const float* triangles_;

@@ -51,10 +51,10 @@ inline void write_frame(const float* corners, float* frame) {
   const Vec3d z = unit(cross(ab, ac), unit(cross(x, across), {0, 0, 1})), y = cross(z, x);
   const double bx = length(ab), cx = dot(ac, x), cy = dot(ac, y), ux = cx - bx;
   const auto inverse = [](double squared) { return squared > 0 ? 1 / squared : 0.0; };
-  const double values[kFrameSize] = {a.x, a.y, a.z, x.x, x.y, x.z, z.x, z.y, z.z, bx, cx, cy, inverse(cx * cx + cy * cy),
-                                     inverse(ux * ux + cy * cy)};
+  const double values[kFrameValues] = {a.x, a.y, a.z, x.x, x.y, x.z, z.x, z.y, z.z, bx, cx, cy,
+                                       inverse(cx * cx + cy * cy), inverse(ux * ux + cy * cy)};
   // A reciprocal beyond float32 belongs to an edge shorter than 1e-19: a point.
-  for (int i = 0; i < kFrameSize; ++i) frame[i * kWidth] = std::isfinite(float(values[i])) ? float(values[i]) : 0.0f;
+  for (int i = 0; i < kFrameValues; ++i) frame[i * kWidth] = std::isfinite(float(values[i])) ? float(values[i]) : 0.0f;
 }
 
 // What a set of triangles looks like from far away, and how it is spread.

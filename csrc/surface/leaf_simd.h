@@ -3,7 +3,7 @@
 // Where p lies beside a leaf's eight triangles.
 struct Heights {
   F8 height;  // above the plane of the triangle, along its normal
-  F8 room;    // from the triangle's nearest edge to p's foot in that plane, negative if the foot is beyond it
+  F8 room;    // squared distance from the triangle's nearest edge to p's foot in that plane, negated if it is beyond it
 };
 
 // Squared distances from p to a leaf's eight triangles, each in a frame of its own (build::write_frame). Always in place:
@@ -26,24 +26,12 @@ __attribute__((always_inline)) inline F8 leaf_distances(const Bvh& bvh, int32_t 
   const F8 edges = min8(along_ab * along_ab + y * y, min8(ac_x * ac_x + ac_y * ac_y, bc_dx * bc_dx + bc_dy * bc_dy));
   const I8 inside = (y > zero) & (cx * y < cy * x) & (bc_x * y > cy * from_bx);
   if (heights != nullptr) {
-    const F8 from_ac = (cy * x - cx * y) * sqrt8(inverse_ac), from_bc = (bc_x * y - cy * from_bx) * sqrt8(inverse_bc);
-    *heights = {z, min8(y, min8(from_ac, from_bc))};
+    const auto signed_square = [](F8 a) { return a * max8(a, -a); };
+    const F8 from_ac = signed_square(cy * x - cx * y) * inverse_ac;
+    const F8 from_bc = signed_square(bc_x * y - cy * from_bx) * inverse_bc;
+    *heights = {z, min8(signed_square(y), min8(from_ac, from_bc))};
   }
   return z * z + select8(inside, zero, edges);
-}
-
-// On which side of a leaf's nearest triangle p lies, -1 behind it, where float32 knows: there is no other triangle of the
-// leaf within the squared distance `cutoff`, and p's foot lies in it, all by more than `rounding`. Else 0. A triangle of
-// another leaf may be as near; faces with one so close to them are marked as unsure (geometry/signs.py).
-inline int side_of_nearest(const Bvh& bvh, int32_t leaf, Vec3f p, float cutoff, float rounding, int32_t& slot) {
-  Heights heights;
-  const unsigned held = (1u << (bvh.leaf_first[leaf + 1] - bvh.leaf_first[leaf])) - 1;  // the rest repeats the first one
-  const unsigned close = bits_of(leaf_distances(bvh, leaf, p, &heights) < splat(cutoff)) & held;
-  if (close == 0 || (close & (close - 1)) != 0) return 0;
-  const F8 z = heights.height, away = max8(z, -z);
-  if ((bits_of((heights.room > splat(rounding)) & (away > splat(rounding))) & close) == 0) return 0;
-  slot = bvh.leaf_first[leaf] + __builtin_ctz(close);
-  return (bits_of(z < F8{}) & close) != 0 ? -1 : 1;
 }
 
 // The closest point of some triangles found so far, exactly, in double precision.

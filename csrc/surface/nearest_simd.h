@@ -3,23 +3,47 @@
 constexpr int kTogether = 16;    // points searched for together
 constexpr int kListSize = 2048;  // entries of their work lists, which then stay in the nearest caches
 
+// At least Bvh::cutoff: (d + r)^2 = d^2 + 2 d r + r^2, and 2 d r <= d^2 / 1000 + 1000 r^2.
+inline float wide_cutoff(float squared, float rounding) { return 1.00101f * squared + 1001.1f * rounding * rounding; }
+
 // A point, and the nearest leaf found so far.
 struct Search {
   Vec3f point;
   float rounding;  // Bvh::rounding
-  float squared;  // squared distance
-  float cutoff;   // Bvh::cutoff of it
+  float squared;   // squared distance
+  float cutoff;    // squared distance beyond which a box cannot matter
   int32_t leaf;
 
   void visit(const Bvh& bvh, int32_t visited) { take(visited, least(leaf_distances(bvh, visited, point))); }
 
+  // Without a branch, as nobody can guess it, and without a root, which would hold up the next visit.
   void take(int32_t visited, float found) {
-    const bool nearer = found < squared;
-    squared = nearer ? found : squared;
-    leaf = nearer ? visited : leaf;
-    cutoff = Bvh::cutoff(squared, rounding);
+    const int32_t nearer = -int32_t(found < squared);
+    squared = lesser(found, squared);
+    leaf = (visited & nearer) | (leaf & ~nearer);
+    cutoff = wide_cutoff(squared, rounding);
   }
 };
+
+// On which side of a leaf's nearest triangle a point lies: -1 behind it, 0 where float32 does not know.
+struct Side {
+  int sign = 0;
+  int32_t slot = 0;
+};
+
+// float32 knows where no other triangle of the leaf is as near, and the point's foot lies in it, all by more than rounding.
+// A triangle of another leaf may be as near; faces with one so close to them are marked as unsure (geometry/signs.py).
+// `squared` and `heights` are those of the search's leaf.
+inline Side side_of_nearest(const Bvh& bvh, const Search& search, F8 squared, const Heights& heights) {
+  const int32_t leaf = search.leaf;
+  const float rounding = search.rounding, cutoff = Bvh::cutoff(search.squared, rounding);
+  const unsigned held = (1u << (bvh.leaf_first[leaf + 1] - bvh.leaf_first[leaf])) - 1;  // the rest repeats the first one
+  const unsigned close = bits_of(squared < splat(cutoff)) & held;
+  if (close == 0 || (close & (close - 1)) != 0) return {};
+  const F8 z = heights.height, away = max8(z, -z);
+  if ((bits_of((heights.room > splat(rounding * rounding)) & (away > splat(rounding))) & close) == 0) return {};
+  return {(bits_of(z < F8{}) & close) != 0 ? -1 : 1, bvh.leaf_first[leaf] + __builtin_ctz(close)};
+}
 
 // One that also keeps every leaf which rounding might have put behind the nearest, for a second look in double
 // precision.
@@ -33,6 +57,7 @@ struct ExactSearch : Search {
     const float found = least(leaf_distances(bvh, visited, point));
     if (found < cutoff) keep(visited, found);
     take(visited, found);
+    cutoff = Bvh::cutoff(squared, rounding);  // as narrow as can be: what it lets through is kept
   }
 
   void keep(int32_t visited, float found) {
@@ -51,13 +76,12 @@ struct ExactSearch : Search {
 };
 
 template <typename SearchType>
-void start_search(const Bvh& bvh, Vec3f p, int32_t first_leaf, SearchType& search) {
+void start_search(Vec3f p, int32_t first_leaf, SearchType& search) {
   search.point = p;
   search.rounding = float(Bvh::rounding(Bvh::largest_of(p)));
   search.squared = search.cutoff = INFINITY;
   search.leaf = first_leaf;
   if constexpr (std::is_same<SearchType, ExactSearch>::value) search.count = 0;
-  search.visit(bvh, first_leaf);
 }
 
 // Squared distances from a point to the boxes of a node's eight children.
@@ -133,6 +157,19 @@ struct WorkList {
   bool full() const { return count > kListSize - kWidth; }
 };
 
+// Where to go on with a search that has visited its first leaf: at a node, if all that may be as near lies below it, or at
+// the top.
+template <typename SearchType>
+int32_t first_node(const Bvh& bvh, const SearchType& search) {
+  // Beyond this squared distance next to no neighbourhood reaches far enough, and its cache line need not be fetched.
+  constexpr float kNear = 0.003f;
+  if (!(search.squared < kNear)) return 0;
+  Neighbourhood around;
+  std::memcpy(&around, bvh.frames + (kFrameSize * int64_t(search.leaf) + kFrameValues) * kWidth, sizeof around);
+  const Vec3f arm = search.point - Vec3f{around.center[0], around.center[1], around.center[2]};
+  return std::sqrt(dot(arm, arm)) + std::sqrt(search.cutoff) < around.reach ? around.node : 0;
+}
+
 // Narrows several searches down to the truth, breadth first: all nodes in one list, all leaves in another. No step
 // depends on the one before, and no branch on the data, so that the processor has many steps under way at any time. It
 // takes a good first guess: without one, most of the boxes would get on the list.
@@ -151,7 +188,7 @@ void search_together(const Bvh& bvh, SearchType* searches, int count) {
   for (int i = 0; i < count; ++i) {
     first_leaf[i] = ~searches[i].leaf;
     nodes.search[i] = i;
-    nodes.link[i] = 0;
+    nodes.link[i] = first_node(bvh, searches[i]);
   }
   nodes.count = count;
   for (int next = 0; next < nodes.count; ++next) {

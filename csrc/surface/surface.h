@@ -105,6 +105,7 @@ template <typename T>
 struct SurfaceQuery {
   const T* points;       // [N, 3] mesh units
   const int64_t* order;  // [N] the order in which to answer, or null; neighbours in space should follow each other
+  const int32_t* first_leaf;  // [N] where to look first, -1 where nothing is known; or null. The CPU's twin reads it
   Bvh bvh;
   StartGrid start;
   SignMethod sign_method;

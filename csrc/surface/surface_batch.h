@@ -27,6 +27,7 @@ struct SurfaceTable {
   const float* frames;
   const float* triangles;
   const int32_t* triangle_face;
+  const int32_t* triangle_leaf;  // relative to the surface's own leaves
   const int32_t* start_leaf;
   const float* start_distance;
   const int32_t* pseudonormals;
@@ -70,6 +71,7 @@ struct SurfaceBatchQuery {
     const int64_t first = b * each;
     const bool full = closest != nullptr;
     return {points + 3 * first,
+            nullptr,
             nullptr,
             table.bvh(e),
             table.start(e, with_sign),

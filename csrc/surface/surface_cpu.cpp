@@ -31,14 +31,16 @@ namespace {
 constexpr int64_t kChunk = 512;
 constexpr int64_t kSortFrom = 64;  // fewer queries are answered as they come
 
-template <typename T, typename Answer>
-void in_chunks(const T* points, int64_t count, Executor executor, const Answer& answer) {
-  if (count <= 0) return;
-  std::vector<int32_t> order;
-  if (count >= kSortFrom && count <= INT32_MAX) order = morton_order(points, count, executor);
+// `order` may be null: as they come.
+template <typename Query>
+void answer_in_order(const Query& query, const int32_t* order, int64_t count, Executor executor) {
   const int64_t chunk = std::min(kChunk, std::max<int64_t>(64, count / 8));
   const auto piece = [&](int64_t index) {
-    answer(order.empty() ? nullptr : order.data(), index * chunk, std::min(count, (index + 1) * chunk));
+    const int64_t begin = index * chunk, end = std::min(count, begin + chunk);
+#if defined(PIM_HAVE_AVX2)
+    if (have_avx2()) return avx2::answer(query, order, begin, end);
+#endif
+    baseline::answer(query, order, begin, end);
   };
   parallel_for((count + chunk - 1) / chunk, piece, executor, 1);
 }
@@ -48,12 +50,35 @@ void in_chunks(const T* points, int64_t count, Executor executor, const Answer& 
 template <typename Query>
 void run_query(const Query& query, int64_t count, bool plain, Executor executor) {
   if (plain) return parallel_for(count, query, executor, 64);
-  in_chunks(query.points, count, executor, [&](const int32_t* order, int64_t begin, int64_t end) {
-#if defined(PIM_HAVE_AVX2)
-    if (have_avx2()) return avx2::answer(query, order, begin, end);
-#endif
-    baseline::answer(query, order, begin, end);
-  });
+  if (count <= 0) return;
+  std::vector<int32_t> order;
+  if (count >= kSortFrom && count <= INT32_MAX) {
+    order.resize(count);
+    morton_order(query.points, count, 0, order.data(), executor);
+  }
+  answer_in_order(query, order.empty() ? nullptr : order.data(), count, executor);
+}
+
+void run_query_in_parts(const SurfaceQuery<float>& query, const QueryPart* parts, int64_t part_count, int64_t leaves,
+                        Executor executor) {
+  const QueryPart& last = parts[part_count - 1];
+  const int64_t total = last.first + last.count;
+  if (total > INT32_MAX) return run_query(query, total, false, executor);
+  std::vector<int32_t> order(total);
+  for (const QueryPart* part = parts; part < parts + part_count; ++part) {
+    int32_t* const at = order.data() + part->first;
+    if (!part->by_leaf) {
+      morton_order(query.points + 3 * part->first, part->count, int32_t(part->first), at, executor);
+      continue;
+    }
+    int bits = 0, shift = 0;
+    while (leaves >> bits > 0) ++bits;
+    while (bits - shift > 8 && int64_t(1) << (bits - shift) > 2 * part->count) ++shift;  // a point in every other place
+    const int32_t* const leaf = query.first_leaf + part->first;
+    order_by_keys(part->count, bits - shift, [&](int64_t i) { return uint32_t(leaf[i]) >> shift; }, int32_t(part->first), at,
+                  executor);
+  }
+  answer_in_order(query, order.data(), total, executor);
 }
 
 template void run_query(const SurfaceQuery<float>&, int64_t, bool, Executor);

@@ -39,12 +39,15 @@ struct QueryRun {
     Vec3d point;
     int stream;
     Exact exact;
+    int32_t side_leaf;  // the leaf whose side is known, or -1
+    Side side;
     double distance, radius, sign;  // in coordinates of the hierarchy
   };
 
   void operator()() const {
     const Bvh& bvh = query.bvh;
-    const bool together = query.start.leaf != nullptr;
+    // Several together where first guesses are good: from a grid, or where points were drawn, which the first one tells.
+    const bool together = query.start.leaf != nullptr || known_leaf(order != nullptr ? order[begin] : begin) >= 0;
     const int streams = together ? kTogether : 1;
     const int64_t each = (end - begin + streams - 1) / streams;
     Stream stream[kTogether];
@@ -59,9 +62,10 @@ struct QueryRun {
         // Neighbours in space lie anywhere in memory: the next one is on its way while this one is searched for.
         if (order != nullptr && at + 1 < end) __builtin_prefetch(query.points + 3 * int64_t(order[at + 1]));
         const Vec3d p = bvh.local(Vec3d(load3(query.points, i)));
-        start_search(bvh, Vec3f(p), first_leaf(Vec3f(p), stream[s]), searches[count]);
         Asked& one = asked[count];
-        one.index = i, one.point = p, one.stream = s, one.exact.slot = -1, one.sign = 1;
+        one.index = i, one.point = p, one.stream = s, one.exact.slot = -1, one.sign = 1, one.side_leaf = -1;
+        start_search(Vec3f(p), first_leaf(i, Vec3f(p), stream[s]), searches[count]);
+        visit_first(one, searches[count]);
         if (searches[count].squared < 1e37f) {
           ++count;
         } else {  // so far away that float32 squares overflow
@@ -78,11 +82,28 @@ struct QueryRun {
     }
   }
 
-  // The leaf to look at first: that of the previous point, or that of the grid's cell, whichever belongs to the nearer.
-  int32_t first_leaf(Vec3f p, const Stream& stream) const {
+  int32_t known_leaf(int64_t i) const { return query.first_leaf == nullptr ? -1 : query.first_leaf[i]; }
+
+  // The leaf to look at first: the one that is known, or that of the previous point, or that of the grid's cell, whichever
+  // belongs to the nearer.
+  int32_t first_leaf(int64_t i, Vec3f p, const Stream& stream) const {
+    const int32_t known = known_leaf(i);
+    if (known >= 0) return known;
     if (query.start.leaf == nullptr) return stream.leaf;
     const Vec3f to_previous = stream.previous - p, to_center = query.start.center(p) - p;
     return dot(to_previous, to_previous) < dot(to_center, to_center) ? stream.leaf : query.start.leaf[query.start.cell(p)];
+  }
+
+  // Where a leaf is known it is mostly the nearest one, too, so that it pays to find the side now.
+  void visit_first(Asked& one, SearchType& search) const {
+    if (kExact || query.sign_method != SignMethod::kPseudonormal || known_leaf(one.index) < 0) {
+      return search.visit(query.bvh, search.leaf);
+    }
+    Heights heights;
+    const F8 squared = leaf_distances(query.bvh, search.leaf, search.point, &heights);
+    search.take(search.leaf, least(squared));
+    one.side = side_of_nearest(query.bvh, search, squared, heights);
+    one.side_leaf = search.leaf;
   }
 
   void finish(Asked* asked, const SearchType* searches, int count, Stream* stream) const {
@@ -160,11 +181,14 @@ struct QueryRun {
 
   // Whether float32 is enough to tell the side; see sign_from_pseudonormal for what it takes.
   bool find_side(Asked& one, const Search& search) const {
-    int32_t slot = 0;
-    const int side = side_of_nearest(query.bvh, search.leaf, search.point, search.cutoff, search.rounding, slot);
-    if (side == 0 || query.pseudonormals[kPacked * int64_t(slot)] == kUnsure) return false;
+    if (one.side_leaf != search.leaf) {
+      Heights heights;
+      const F8 squared = leaf_distances(query.bvh, search.leaf, search.point, &heights);
+      one.side = side_of_nearest(query.bvh, search, squared, heights);
+    }
+    if (one.side.sign == 0 || query.pseudonormals[kPacked * int64_t(one.side.slot)] == kUnsure) return false;
     if (Bvh::largest_of(search.point) > 1) return false;
-    one.sign = side;
+    one.sign = one.side.sign;
     return true;
   }
 

@@ -48,6 +48,7 @@ class SurfaceBatch:
                 raise ValueError(
                     f"surfaces: expected all on {self.surfaces[0].device}, got one on {surface.device}; use .to(device)"
                 )
+        self.all_shapes = torch.arange(len(self.surfaces), device=self.device)  # [B] int64; nobody may write to it
         self._asked = 0  # points so far
         self._prepared = False
         self._unsigned: _HeldTable | None = None
@@ -188,7 +189,7 @@ class SurfaceBatch:
             self.note(points.shape[0] * points.shape[1] if isinstance(points, Tensor) and points.ndim == 3 else 0)
 
     def _rows(self, shapes: Tensor | None) -> Tensor:
-        return torch.arange(len(self), device=self.device) if shapes is None else shapes
+        return self.all_shapes if shapes is None else shapes
 
 
 @dataclass(frozen=True, eq=False)

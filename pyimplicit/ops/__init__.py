@@ -11,7 +11,7 @@ from pyimplicit.ops.interpolation import sample_grids, sample_grids_linear, samp
 from pyimplicit.ops.linear_weights import linear_weights, weighted_choice
 from pyimplicit.ops.memory import KeptBuffers, KeptHeap
 from pyimplicit.ops.neighbours import nearest_neighbours
-from pyimplicit.ops.query_points import PointSource, query_points
+from pyimplicit.ops.query_points import PointSource, labelled_query_points, query_points
 from pyimplicit.ops.random import RandomStream, RowStreams, normal, uniform
 from pyimplicit.ops.rays import RayHits, cast_rays
 from pyimplicit.ops.scatter import CellGroups, build_cell_groups, pool_local, scatter_max, scatter_mean
@@ -62,6 +62,7 @@ __all__ = [
     "distance_mask_grid",
     "draw_depth",
     "farthest_points",
+    "labelled_query_points",
     "linear_weights",
     "nearest_neighbours",
     "normal",

@@ -29,7 +29,7 @@ class SurfaceBVH:
     links: Tensor  # [M, 8] int32, the child's node, or ~leaf
     moments: Tensor  # [M, 13, 8] float32 of each child, for the winding number far away
     leaf_first: Tensor  # [L + 1] int32, first triangle of each leaf
-    frames: Tensor  # [L, 14, 8] float32, a leaf's triangles in frames of their own
+    frames: Tensor  # [L, 15, 8] float32, a leaf's triangles in frames of their own, and what is around it
     triangles: Tensor  # [F, 9] float32, corners in leaf order
     triangle_face: Tensor  # [F] int32, face of the mesh at each leaf slot
     center: Tensor  # [3] float64, mesh units

@@ -14,11 +14,15 @@ from torch import Tensor
 from pyimplicit import _native
 from pyimplicit.checks import check_count, check_positive, check_tensor
 from pyimplicit.ops._library import register
+from pyimplicit.ops.bvh import check_coordinates
 from pyimplicit.ops.random import RowStreams
-from pyimplicit.ops.surface_batch import SurfaceTable, check_shapes, table_tensors
+from pyimplicit.ops.surface_batch import SurfaceTable, batch_distance, check_shapes, table_tensors
 
 # As kMostSources in csrc/sampling/query_points.h: the sources travel with the kernel's arguments.
 MOST_SOURCES = 16
+
+# Noise, mesh units, that may take points beyond what float32 holds.
+_FAR = 1e30
 
 
 @dataclass(frozen=True)
@@ -85,8 +89,73 @@ def query_points(
         >>> torch.allclose(points.sum(2), torch.ones(1, 5))
         True
     """
+    points, face = _query_points_op(*_checked(table, areas, shapes, streams, sources, half_side), faces)
+    return points, face if faces else None
+
+
+def labelled_query_points(
+    table: SurfaceTable,
+    areas: Tensor,  # [F, 2]
+    shapes: Tensor,  # [B]
+    streams: RowStreams,
+    sources: Sequence[PointSource],
+    half_side: float = 0.5,
+    *,
+    signed: bool,
+) -> tuple[Tensor, Tensor]:
+    """The points of `query_points` with the distances of `batch_distance`, to the last bit, in one pass.
+
+    It is faster than one after the other: what was drawn on a face is mostly nearest to it or to one beside it.
+
+    Args:
+        table: As for `query_points`.
+        areas: As there.
+        shapes: As there.
+        streams: As there.
+        sources: As there.
+        half_side: As there.
+        signed: Whether distances are negative inside, by each surface's own way to find the sign.
+
+    Returns:
+        Points [B, N, 3] float32 and their distances [B, N] float32, mesh units.
+
+    Raises:
+        TypeError: A wrong dtype.
+        ValueError: As `query_points`; points so far away that float32 cannot hold them.
+
+    Source:
+        Liu and Yang, "Analysis of Sampling Strategies for Implicit 3D Reconstruction", section III-C.
+
+    Example:
+        >>> from pyimplicit.ops import build_area_table, build_bvh
+        >>> bvh = build_bvh(torch.eye(3), torch.tensor([[0, 1, 2]]))
+        >>> areas = build_area_table(bvh.triangles)
+        >>> table, row = SurfaceTable.of([bvh], ["winding"]), RowStreams.of(0, torch.tensor([[0, 0]]))
+        >>> points, distance = labelled_query_points(
+        ...     table, areas, torch.tensor([0]), row, [PointSource(5, 0.0, 0)], signed=False
+        ... )
+        >>> bool((distance < 1e-6).all())
+        True
+    """
+    arguments = _checked(table, areas, shapes, streams, sources, half_side)
+    if max(half_side, *(source.sigma or 0.0 for source in sources)) > _FAR:  # nobody can measure what overflows
+        points, _ = _query_points_op(*arguments, False)
+        return points, batch_distance(points, table, shapes, signed=signed)
+    points, distance = _labelled_points_op(*arguments, signed)
+    return check_coordinates("points", points), distance
+
+
+def _checked(
+    table: SurfaceTable,
+    areas: Tensor,
+    shapes: Tensor,
+    streams: RowStreams,
+    sources: Sequence[PointSource],
+    half_side: float,
+) -> tuple[Any, ...]:
+    """The operators' arguments; what cannot be drawn is refused."""
     shapes = check_shapes(shapes, table, None)
-    check_tensor("areas", areas, (table.triangles.shape[0], 2), (torch.int32,), table.device)
+    areas = check_tensor("areas", areas, (table.triangles.shape[0], 2), (torch.int32,), table.device).contiguous()
     keys = streams.check(shapes.shape[0], table.device)
     if not 0 < len(sources) <= MOST_SOURCES:
         raise ValueError(f"sources: expected between 1 and {MOST_SOURCES}, got {len(sources)}")
@@ -94,10 +163,7 @@ def query_points(
     counts = [source.count for source in sources]
     purposes = [source.purpose for source in sources]
     sigmas = [-1.0 if source.sigma is None else float(source.sigma) for source in sources]
-    points, face = _query_points_op(
-        *table_tensors(table), areas, shapes, keys, streams.seed, counts, purposes, sigmas, half_side, faces
-    )
-    return points, face if faces else None
+    return (*table_tensors(table), areas, shapes, keys, streams.seed, counts, purposes, sigmas, half_side)
 
 
 # ---- operators
@@ -114,6 +180,28 @@ def _query_points_kernel(*arguments: Any, plain: bool = False) -> tuple[Tensor, 
         half_side=half_side, plain=plain, points=points, face=face if faces else None,
     )  # fmt: skip
     return points, face
+
+
+def _labelled_points_kernel(*arguments: Any, plain: bool = False) -> tuple[Tensor, Tensor]:
+    """`plain` as above."""
+    *table, areas, shapes, keys, seed, counts, purposes, sigmas, half_side, signed = arguments
+    points, distance = _labelled_points_fake(*arguments)
+    sources = _sources(counts, purposes, sigmas)  # alive until the call ends
+    _native.call(
+        "draw_labelled_points", shapes.device, table=tuple(table), areas=areas, shapes=shapes, keys=keys, seed=seed,
+        batch=shapes.shape[0], each=sum(counts), sources=sources.buffer_info()[0], half_side=half_side,
+        with_sign=signed, plain=plain, points=points, distance=distance,
+    )  # fmt: skip
+    return points, distance
+
+
+def _labelled_points_fake(*arguments: Any) -> tuple[Tensor, Tensor]:
+    *_table, _areas, shapes, _keys, _seed, counts, _purposes, _sigmas, _half_side, _signed = arguments
+    size = (shapes.shape[0], sum(counts))
+    return (
+        torch.empty(*size, 3, dtype=torch.float32, device=shapes.device),
+        torch.empty(size, dtype=torch.float32, device=shapes.device),
+    )
 
 
 def _sources(counts: Sequence[int], purposes: Sequence[int], sigmas: Sequence[float]) -> array[int]:
@@ -136,11 +224,18 @@ def _query_points_fake(*arguments: Any) -> tuple[Tensor, Tensor]:
     )
 
 
+_SCHEMA = (
+    ", ".join(f"Tensor {name}" for name in SurfaceTable.__annotations__) + ", Tensor areas, Tensor shapes, Tensor keys,"
+    " int seed, int[] counts, int[] purposes, float[] sigmas, float half_side"
+)
+
 _query_points_op = register(
-    "query_points",
-    "(" + ", ".join(f"Tensor {name}" for name in SurfaceTable.__annotations__) + ", Tensor areas, Tensor shapes,"
-    " Tensor keys, int seed, int[] counts, int[] purposes, float[] sigmas, float half_side,"
-    " bool faces) -> (Tensor, Tensor)",
-    _query_points_kernel,
-    _query_points_fake,
+    "query_points", f"({_SCHEMA}, bool faces) -> (Tensor, Tensor)", _query_points_kernel, _query_points_fake
+)
+
+_labelled_points_op = register(
+    "labelled_query_points",
+    f"({_SCHEMA}, bool signed) -> (Tensor, Tensor)",
+    _labelled_points_kernel,
+    _labelled_points_fake,
 )

@@ -89,7 +89,7 @@ class RowStreams:
 
     def check(self, rows: int, device: torch.device) -> Tensor:
         """The keys, or an error if they are not for `rows` rows on `device`."""
-        return check_tensor("streams.keys", self.keys, (rows, 2), (torch.int64,), device)
+        return check_tensor("streams.keys", self.keys, (rows, 2), (torch.int64,), device).contiguous()
 
 
 def uniform(

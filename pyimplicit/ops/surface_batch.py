@@ -33,13 +33,14 @@ class SurfaceTable:
     frames: Tensor
     triangles: Tensor
     triangle_face: Tensor
+    triangle_leaf: Tensor
     start_leaf: Tensor
     start_distance: Tensor
     pseudonormals: Tensor
 
     @staticmethod
     def of(bvhs: Sequence[SurfaceBVH], signs: Sequence[str]) -> SurfaceTable:
-        """The table of these hierarchies, which are copied into it; of one, which it shares.
+        """The table of these hierarchies, which are copied into it; of one, whose arrays it shares.
 
         Args:
             bvhs: At least one, all on the same device.
@@ -64,6 +65,7 @@ class SurfaceTable:
                 "start_distance": bvh.start_distance,
                 "pseudonormals": bvh.pseudonormals if sign == "pseudonormal" else None,
             }
+            made = optional | {"triangle_leaf": _leaf_of_triangles(bvh)}
             rows.append(
                 [begins["boxes"], begins["frames"], begins["leaf_first"], begins["triangles"]]
                 + [-1 if array is None else begins[name] for name, array in optional.items()]
@@ -72,7 +74,7 @@ class SurfaceTable:
                 + [_bits(number) for number in (bvh.scale, bvh.start_half_side, *bvh.center.tolist())]
             )
             for name, held in parts.items():
-                array = optional[name] if name in optional else getattr(bvh, name)
+                array = made[name] if name in made else getattr(bvh, name)
                 if array is not None:
                     held.append(array.reshape(-1) if name.startswith("start") else array)
                     begins[name] += held[-1].shape[0]
@@ -167,6 +169,13 @@ def check_shapes(shapes: Tensor, table: SurfaceTable, rows: int | None) -> Tenso
     elif not bool(known):
         raise ValueError(f"shapes: expected numbers in 0..{count - 1}, got {shapes.min()}..{shapes.max()}")
     return shapes.contiguous()
+
+
+def _leaf_of_triangles(bvh: SurfaceBVH) -> Tensor:
+    """The leaf [F] int32 of each triangle."""
+    sizes = bvh.leaf_first.diff()
+    leaves = torch.arange(sizes.shape[0], dtype=torch.int32, device=bvh.device)
+    return leaves.repeat_interleave(sizes, output_size=bvh.triangles.shape[0])
 
 
 def _bits(number: float) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -141,7 +141,7 @@ def sample_query_batch(
     drawn = resolve_strategy(strategy)
     check_count("count", count)
     check_choice("label", label, LABELS)
-    rows_of = torch.arange(len(surfaces), device=surfaces.device) if shapes is None else shapes
+    rows_of = surfaces.all_shapes if shapes is None else shapes
     if keys is None:
         keys = torch.stack((rows_of, torch.zeros_like(rows_of)), dim=1)
     rows = Rows(surfaces, rows_of, RowStreams.of(seed, keys, surfaces.device), 0, label)
@@ -154,7 +154,7 @@ def _labelled(
     rows: Rows, strategy: Strategy, count: int, closest: bool
 ) -> tuple[Tensor, Tensor | None, ClosestPoint | None]:
     """Points, the distances that the rows want, and the closest points if asked for."""
-    drawn = draw_rows(strategy, rows, count)
+    drawn = draw_rows(strategy, replace(rows, label=None) if closest else rows, count)
     if closest:
         near = rows.surfaces.closest_point(drawn.points, rows.shapes, signed=rows.label == "signed")
         return drawn.points, near.distance, near

@@ -55,8 +55,7 @@ class Rows:
     def single(surface: Surface, stream: RandomStream, label: Label | None = None) -> Rows:
         """One row, for one surface."""
         batch = SurfaceBatch.single(surface)
-        shapes = torch.zeros(1, dtype=torch.int64, device=surface.device)
-        return Rows(batch, shapes, RowStreams.of(stream.seed, stream, surface.device), stream.purpose, label)
+        return Rows(batch, batch.all_shapes, RowStreams.of(stream.seed, stream, surface.device), stream.purpose, label)
 
     def branch(self, number: int) -> Rows:
         """The same rows with random numbers that nothing else uses."""

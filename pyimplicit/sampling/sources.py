@@ -135,8 +135,15 @@ class Mixture(DrawsOneRow):
 
 
 def _draw(sources: list[PointSource], rows: Rows, half_edge: float = CUBE) -> Drawn:
-    surfaces = rows.surfaces
-    points, _ = ops.query_points(
-        surfaces.table, surfaces.areas, rows.shapes, rows.streams, sources, half_edge, faces=False
+    surfaces, signed = rows.surfaces, rows.label == "signed"
+    if rows.label is None:
+        points, _ = ops.query_points(
+            surfaces.table, surfaces.areas, rows.shapes, rows.streams, sources, half_edge, faces=False
+        )
+        return Drawn(points)
+    surfaces.note(sum(source.count for source in sources) * rows.shapes.shape[0])
+    table = surfaces.signed_table if signed else surfaces.table
+    points, distance = ops.labelled_query_points(
+        table, surfaces.areas, rows.shapes, rows.streams, sources, half_edge, signed=signed
     )
-    return Drawn(points)
+    return Drawn(points, distance)

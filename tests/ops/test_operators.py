@@ -135,6 +135,7 @@ def calls(device: torch.device) -> dict[str, Callable[[], Any]]:
         "weighted_choice": lambda: ops.weighted_choice(weights, 700, stream),
         "weighted_choice with replacement": lambda: ops.weighted_choice(weights, 700, stream, True),
         "query_points": lambda: ops.query_points(table, areas, shapes, streams, sources),
+        "labelled_query_points": lambda: ops.labelled_query_points(table, areas, shapes, streams, sources, signed=True),
         "sample_by_distance": lambda: ops.sample_by_distance(table, weight_cells, shapes, streams, 900, signed=True),
         "sample_surface": lambda: ops.sample_surface(*mesh, 3000, stream),
         "distance_mask": lambda: ops.distance_mask(points.detach(), cloud_grid),

@@ -11,7 +11,7 @@ from pyimplicit.ops.reference.interpolation import sample_grids, sample_grids_li
 from pyimplicit.ops.reference.mask import distance_mask, distance_mask_grid
 from pyimplicit.ops.reference.points import farthest_points, nearest_neighbours, voxelise
 from pyimplicit.ops.reference.random import normal, philox, uniform
-from pyimplicit.ops.reference.sampling import query_points, sample_by_distance, sample_surface
+from pyimplicit.ops.reference.sampling import labelled_query_points, query_points, sample_by_distance, sample_surface
 from pyimplicit.ops.reference.scatter import pool_local, scatter_max, scatter_mean
 from pyimplicit.ops.reference.surface import (
     batch_closest_point,
@@ -38,6 +38,7 @@ __all__ = [
     "distance_mask_grid",
     "draw_depth",
     "farthest_points",
+    "labelled_query_points",
     "linear_weights",
     "nearest_neighbours",
     "normal",

@@ -12,7 +12,7 @@ from pyimplicit.ops.distance_sampling import WeightCells
 from pyimplicit.ops.query_points import PointSource
 from pyimplicit.ops.random import RandomStream, RowStreams
 from pyimplicit.ops.reference.random import WORD, Words, normal, open_uniform, uniform, uniform53, words_at, words_of
-from pyimplicit.ops.reference.surface import signed_distance, unsigned_distance
+from pyimplicit.ops.reference.surface import batch_distance, signed_distance, unsigned_distance
 
 
 def sample_surface(
@@ -60,6 +60,21 @@ def query_points(
             parts.append(((points + source.sigma * noise).float(), face.long()[slot]))
         rows.append([torch.cat(held) for held in zip(*parts, strict=True)])
     return torch.stack([points for points, _ in rows]), torch.stack([face for _, face in rows])
+
+
+def labelled_query_points(
+    meshes: Sequence[tuple[Tensor, Tensor, Tensor]],  # as for `query_points`
+    surfaces: Sequence[tuple[Tensor, Tensor]],  # vertices and faces of each surface
+    shapes: Tensor,  # [B]
+    streams: RowStreams,
+    sources: Sequence[PointSource],
+    half_side: float = 0.5,
+    *,
+    signed: bool,
+) -> tuple[Tensor, Tensor]:
+    """Twin of `pyimplicit.ops.labelled_query_points`: drawn, then measured."""
+    points, _ = query_points(meshes, shapes, streams, sources, half_side)
+    return points, batch_distance(points, surfaces, shapes, signed=signed)
 
 
 def sample_by_distance(
