@@ -4,6 +4,7 @@
 // `pop_options` in a namespace of its own, with a macro defined that says which, and once plain.
 #pragma once
 
+#include <cstdlib>
 #include <stdexcept>
 #include <string>
 
@@ -14,10 +15,17 @@
 
 namespace pyimplicit {
 
+// Whether vectors of so many numbers may be used: the environment's PYIMPLICIT_LANES, 4 or 8, has this processor pass for
+// an older one. So the tests see what runs there.
+inline bool may_use(int lanes) {
+  const char* const most = std::getenv("PYIMPLICIT_LANES");
+  return most == nullptr || *most == '\0' || lanes <= std::atoi(most);
+}
+
 inline bool have_avx2() {
 #if defined(PIM_HAVE_AVX2)
   static const bool have =
-      __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+      may_use(8) && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
   return have;
 #else
   return false;
@@ -26,8 +34,9 @@ inline bool have_avx2() {
 
 inline bool have_avx512() {
 #if defined(PIM_HAVE_AVX2)
-  static const bool have = have_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
-                           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw");
+  static const bool have = may_use(16) && have_avx2() && __builtin_cpu_supports("avx512f") &&
+                           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+                           __builtin_cpu_supports("avx512bw");
   return have;
 #else
   return false;
