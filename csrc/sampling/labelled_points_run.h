@@ -34,18 +34,23 @@ inline bool stays_near(const PointSource& source, double scale, int64_t count) {
 inline void draw_labelled_row(DrawQueryPoints draw, const SurfaceBatchQuery<float>& query, int64_t row,
                               Executor executor) {
   const SurfaceEntry& surface = draw.table.entries[draw.shapes[row]];
-  std::vector<int32_t> leaf(draw.each);
-  draw.shapes += row, draw.streams.keys += 2 * row, draw.points += 3 * row * draw.each, draw.leaf = leaf.data();
-  run_query_points(draw, 1, false, executor);
   QueryPart parts[kMostSources];
   const int64_t count = draw.sources.count;
+  bool by_leaf = false;
   for (int64_t k = 0; k < count; ++k) {
     const int64_t first = draw.sources.of[k].first, next = k + 1 < count ? draw.sources.of[k + 1].first : draw.each;
     parts[k] = {first, next - first, stays_near(draw.sources.of[k], surface.scale, next - first)};
-    if (!parts[k].by_leaf) std::fill(leaf.begin() + first, leaf.begin() + next, -1);
+    by_leaf = by_leaf || parts[k].by_leaf;
+  }
+  std::vector<int32_t> leaf(by_leaf ? draw.each : 0);
+  draw.shapes += row, draw.streams.keys += 2 * row, draw.points += 3 * row * draw.each;
+  draw.leaf = by_leaf ? leaf.data() : nullptr;
+  run_query_points(draw, 1, false, executor);
+  for (const QueryPart* part = parts; by_leaf && part < parts + count; ++part) {
+    if (!part->by_leaf) std::fill_n(leaf.begin() + part->first, part->count, -1);
   }
   SurfaceQuery<float> asked = query.row(row);
-  asked.first_leaf = leaf.data();
+  asked.first_leaf = draw.leaf;
   const int64_t leaves = 1 + draw.table.triangle_leaf[surface.triangle + surface.triangles - 1];
   run_query_in_parts(asked, parts, count, leaves, executor);
 }
