@@ -21,7 +21,7 @@ def test_kernels_with_shorter_vectors(lanes: int) -> None:
     if lanes >= _native.vector_lanes():
         pytest.skip("this processor has no longer ones")
     files = [str(OPS / f"test_{name}.py") for name in FILES]
-    own = {"PYIMPLICIT_LANES": str(lanes), "PYTEST_XDIST_WORKER": ""}
+    own = {"PYIMPLICIT_LANES": str(lanes)}
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-k", "twin or plain", *files]
     result = subprocess.run(
         command, env=os.environ | own, cwd=OPS.parents[1], capture_output=True, text=True, check=False

@@ -64,6 +64,16 @@ void parallel_for(int64_t count, const Kernel& kernel, Executor executor, int64_
   ThreadPool::instance().run(pieces, int(std::max<int64_t>(int64_t(executor.handle), 1)), piece);
 }
 
+// Runs row(b, executor) for each row of a batch: whole rows to a thread where there are enough of them, else all threads
+// to one row after the other.
+template <typename Row>
+void parallel_rows(int64_t batch, const Row& row, Executor executor) {
+  if (batch >= 2 * int64_t(executor.handle)) {
+    return parallel_for(batch, [&](int64_t b) { row(b, Executor{-1, 1}); }, executor, 1);
+  }
+  for (int64_t b = 0; b < batch; ++b) row(b, executor);
+}
+
 #endif
 
 }  // namespace pyimplicit

@@ -66,13 +66,9 @@ inline void sample_row(const SampleByDistance& kernel, int64_t row, Executor exe
   }
 }
 
-// Whole rows to a thread where there are enough of them, else all threads to one row after the other.
 inline void run_sample_by_distance(const SampleByDistance& kernel, int64_t batch, bool plain, Executor executor) {
   if (plain) return parallel_for(batch * kernel.query.each, kernel, executor, 64);
-  const bool by_rows = batch >= 2 * int64_t(executor.handle);
-  const auto sample = [&](int64_t row) { sample_row(kernel, row, by_rows ? Executor{-1, 1} : executor); };
-  if (by_rows) return parallel_for(batch, sample, executor, 1);
-  for (int64_t row = 0; row < batch; ++row) sample(row);
+  parallel_rows(batch, [&](int64_t row, Executor own) { sample_row(kernel, row, own); }, executor);
 }
 
 #endif

@@ -61,10 +61,7 @@ inline void run_labelled_points(const DrawQueryPoints& draw, const SurfaceBatchQ
     run_query_points(draw, batch, true, executor);
     return parallel_for(batch * query.each, query, executor, 64);
   }
-  const bool by_rows = batch >= 2 * int64_t(executor.handle);
-  const auto row = [&](int64_t b) { draw_labelled_row(draw, query, b, by_rows ? Executor{-1, 1} : executor); };
-  if (by_rows) return parallel_for(batch, row, executor, 1);
-  for (int64_t b = 0; b < batch; ++b) row(b);
+  parallel_rows(batch, [&](int64_t b, Executor own) { draw_labelled_row(draw, query, b, own); }, executor);
 }
 
 #endif

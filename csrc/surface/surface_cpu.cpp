@@ -52,10 +52,7 @@ void run_query(const Query& query, int64_t count, bool plain, Executor executor)
   if (plain) return parallel_for(count, query, executor, 64);
   if (count <= 0) return;
   std::vector<int32_t> order;
-  if (count >= kSortFrom && count <= INT32_MAX) {
-    order.resize(count);
-    morton_order(query.points, count, 0, order.data(), executor);
-  }
+  if (count >= kSortFrom && count <= INT32_MAX) order = morton_order(query.points, count, executor);
   answer_in_order(query, order.empty() ? nullptr : order.data(), count, executor);
 }
 

@@ -37,15 +37,9 @@ void run_query(const Query& query, int64_t count, bool plain, Executor executor)
 void run_query_in_parts(const SurfaceQuery<float>& query, const QueryPart* parts, int64_t part_count, int64_t leaves,
                         Executor executor);
 
-// Whole rows to a thread where there are enough of them, else all threads to one row after the other.
 template <typename T>
 void run_surface_batch(const SurfaceBatchQuery<T>& query, int64_t batch, Executor executor) {
-  const bool by_rows = batch >= 2 * int64_t(executor.handle);
-  const auto row = [&](int64_t b) {
-    run_query(query.row(b), query.each, false, by_rows ? Executor{-1, 1} : executor);
-  };
-  if (by_rows) return parallel_for(batch, row, executor, 1);
-  for (int64_t b = 0; b < batch; ++b) row(b);
+  parallel_rows(batch, [&](int64_t b, Executor own) { run_query(query.row(b), query.each, false, own); }, executor);
 }
 
 #endif

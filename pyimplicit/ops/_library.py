@@ -94,20 +94,22 @@ def _has_tangent(arguments: Iterable[Any]) -> bool:
     )
 
 
-_NUMBERS = frozenset((int, float, bool, type(None)))
+_NUMBERS = (int, float, bool, type(None))
 
 
 def _is_plain(arguments: Iterable[Any]) -> bool:
     """Whether all tensors are memory of a CPU or GPU as it is, and none asks for a derivative."""
     follows = torch.is_grad_enabled()
     for argument in arguments:
-        kind = type(argument)
-        if kind in _NUMBERS:
+        if type(argument) in _NUMBERS:
             continue
-        if kind is Tensor or kind is torch.nn.Parameter:
-            if (follows and argument.requires_grad) or argument.is_neg() or not (argument.is_cpu or argument.is_cuda):
+        if isinstance(argument, Tensor):
+            is_own = type(argument) is Tensor or type(argument) is torch.nn.Parameter
+            if not is_own or (follows and argument.requires_grad) or argument.is_neg():
                 return False
-        elif isinstance(argument, Tensor) or (isinstance(argument, list | tuple) and not _is_plain(argument)):
+            if not (argument.is_cpu or argument.is_cuda):
+                return False
+        elif isinstance(argument, list | tuple) and not _is_plain(argument):
             return False
     return True
 

@@ -113,6 +113,13 @@ def build_bvh(
     return SurfaceBVH(**arrays, center=center, scale=scale.item())
 
 
+def leaf_of_triangles(bvh: SurfaceBVH) -> Tensor:
+    """The leaf [F] int32 of each triangle, by slot."""
+    sizes = bvh.leaf_first.diff()
+    leaves = torch.arange(sizes.shape[0], dtype=torch.int32, device=bvh.device)
+    return leaves.repeat_interleave(sizes, output_size=bvh.triangles.shape[0])
+
+
 def check_coordinates(name: str, points: Tensor, center: Tensor | None = None) -> Tensor:
     """Return points [..., 3] contiguous, or refuse NaN, infinity and what leaves float32's range, as seen from center.
 

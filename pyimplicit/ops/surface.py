@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,7 +13,7 @@ from pyimplicit import _native
 from pyimplicit.checks import check_tensor
 from pyimplicit.ops._closest_feature import ClosestFeature
 from pyimplicit.ops._library import no_derivative, register
-from pyimplicit.ops.bvh import SIGN_METHODS, SurfaceBVH, check_coordinates
+from pyimplicit.ops.bvh import SIGN_METHODS, SurfaceBVH, check_coordinates, leaf_of_triangles
 
 # Points from which sorting them first pays on a GPU, where neighbouring threads share what they fetch.
 _SORT_FROM = 32_768
@@ -73,8 +72,7 @@ def closest_leaf(
 ) -> Tensor:
     """The leaf [N] int32 that holds the closest point; arguments and errors as `closest_point`."""
     slot = _closest_point_op(check_points(points, bvh), *_geometry(bvh))[4]
-    leaf = np.searchsorted(bvh.leaf_first.cpu().numpy(), slot.cpu().numpy(), side="right") - 1
-    return torch.from_numpy(leaf.astype(np.int32)).to(bvh.device)
+    return leaf_of_triangles(bvh)[slot.long()]
 
 
 def unsigned_distance(

@@ -14,7 +14,7 @@ from pyimplicit import _native
 from pyimplicit.checks import check_tensor
 from pyimplicit.ops._closest_feature import ClosestFeature
 from pyimplicit.ops._library import register
-from pyimplicit.ops.bvh import SIGN_METHODS, SurfaceBVH, check_coordinates
+from pyimplicit.ops.bvh import SIGN_METHODS, SurfaceBVH, check_coordinates, leaf_of_triangles
 from pyimplicit.ops.surface import ClosestPoint
 
 
@@ -65,7 +65,7 @@ class SurfaceTable:
                 "start_distance": bvh.start_distance,
                 "pseudonormals": bvh.pseudonormals if sign == "pseudonormal" else None,
             }
-            made = optional | {"triangle_leaf": _leaf_of_triangles(bvh)}
+            made = optional | {"triangle_leaf": leaf_of_triangles(bvh)}
             rows.append(
                 [begins["boxes"], begins["frames"], begins["leaf_first"], begins["triangles"]]
                 + [-1 if array is None else begins[name] for name, array in optional.items()]
@@ -169,13 +169,6 @@ def check_shapes(shapes: Tensor, table: SurfaceTable, rows: int | None) -> Tenso
     elif not bool(known):
         raise ValueError(f"shapes: expected numbers in 0..{count - 1}, got {shapes.min()}..{shapes.max()}")
     return shapes.contiguous()
-
-
-def _leaf_of_triangles(bvh: SurfaceBVH) -> Tensor:
-    """The leaf [F] int32 of each triangle."""
-    sizes = bvh.leaf_first.diff()
-    leaves = torch.arange(sizes.shape[0], dtype=torch.int32, device=bvh.device)
-    return leaves.repeat_interleave(sizes, output_size=bvh.triangles.shape[0])
 
 
 def _bits(number: float) -> int:
