@@ -1,5 +1,4 @@
-// The nodes around a point and their weights, and the memory of the next points' nodes fetched ahead. Part of
-// interpolation_simd.h.
+// The nodes around a point and their weights. Part of interpolation_simd.h.
 
 // The nodes around one copy of a point that are there, with their weights. count is -1 for a NaN point.
 template <typename T>
@@ -45,17 +44,25 @@ inline void find_corners(const Cell<T, D>& cell, const int64_t* size, const int6
   }
 }
 
-// Finds the corners of one map's points, all axes at once where nothing is special: float32 without tangent, and all
-// corners there. The rest is left to `Cell`.
+// Finds the corners of one map's points in a batch item, all axes at once where nothing is special: float32 without
+// tangent, and all corners there. The rest is left to `Cell`.
 template <typename M, typename R, int D>
 class CornerFinder {
  public:
   using T = typename Sampling<M, R, D>::T;
 
   // Corners count from node `first` to node `end` of the slowest axis.
-  CornerFinder(const Sampling<M, R, D>& s, int map, int64_t first, int64_t end)
-      : s_(s), map_(map), first_(first), end_(end), quick_(std::is_same_v<T, float> && s.tangent == nullptr) {
-    is_slab_ = first > 0 || end < s.maps[map].size[D - 1];
+  CornerFinder(const Sampling<M, R, D>& s, int map, int64_t b, int64_t first, int64_t end)
+      : s_(s),
+        map_(map),
+        b_(b),
+        first_(first),
+        end_(end),
+        points_(s.points + s.place(map, b, 0)),
+        offsets_(s.offsets),
+        border_(s.padding == Padding::kBorder),
+        is_slab_(first > 0 || end < s.maps[map].size[D - 1]),
+        quick_(std::is_same_v<T, float> && s.tangent == nullptr) {
     for (int axis = 0; axis < D; ++axis) {
       const int64_t size = s.maps[map].size[axis], last_low = (axis == D - 1 ? end : size) - 2;
       quick_ = quick_ && size < (1 << 24);
@@ -64,26 +71,37 @@ class CornerFinder {
       highest_[axis] = float(size - 1);
       least_low_[axis] = axis == D - 1 ? float(first) : 0.0f;
       most_low_[axis] = float(last_low);
+      stride_[axis] = s.maps[map].stride[axis];
+    }
+    for (int corner = 0; corner < 4; ++corner) {
+      beside_[corner] = (corner & 1 ? stride_[0] : 0) + (corner & 2 ? stride_[1] : 0);
     }
   }
 
-  inline void operator()(int64_t b, int64_t n, int64_t k, Corners<T>* corners) const {
+  inline void operator()(int64_t n, int64_t k, Corners<T>* corners) const {
     if constexpr (std::is_same_v<T, float>) {
-      if (quick_ && quick(s_.points + s_.place(map_, b, n), s_.offsets + k * D, corners)) return;
+      if (quick_ && quick(points_ + n * D, offsets_ + k * D, corners)) return;
     }
-    const auto& map = s_.maps[map_];
-    find_corners<T, D>(s_.cell(map_, b, n, k), map.size, map.stride, s_.tangent_at(map_, b, n), first_, end_, corners);
+    special(n, k, corners);
   }
 
  private:
   typedef float Axes __attribute__((vector_size(16)));
   typedef int32_t AxesInt __attribute__((vector_size(16)));
+  typedef int64_t Halves __attribute__((vector_size(16)));
+  typedef int64_t Places __attribute__((vector_size(32)));
+
+  __attribute__((noinline)) void special(int64_t n, int64_t k, Corners<T>* corners) const {
+    const auto& map = s_.maps[map_];
+    find_corners<T, D>(s_.cell(map_, b_, n, k), map.size, map.stride, s_.tangent_at(map_, b_, n), first_, end_,
+                       corners);
+  }
 
   inline bool quick(const float* point, const float* offset, Corners<float>* corners) const {
     Axes at = {point[0], point[1], D == 3 ? point[D - 1] : 0.0f, 0.0f};
-    if (s_.offsets != nullptr) at += Axes{offset[0], offset[1], D == 3 ? offset[D - 1] : 0.0f, 0.0f};
+    if (offsets_ != nullptr) at += Axes{offset[0], offset[1], D == 3 ? offset[D - 1] : 0.0f, 0.0f};
     Axes node = (at + 1.0f) * scale_ - shift_;
-    if (s_.padding == Padding::kBorder) {
+    if (border_) {
       node = node < 0.0f ? Axes{} : node;
       node = node > highest_ ? highest_ : node;
     }
@@ -92,75 +110,40 @@ class CornerFinder {
       corners->count = 0;
       return true;
     }
-    // Numbers are cut off towards zero: the floor, because what is below zero or NaN is left to `Cell`.
-    const AxesInt fits = (node >= least_low_) & (node < most_low_ + 1.0f);
-    bool whole = true;
-    for (int axis = 0; axis < D; ++axis) whole = whole && fits[axis] != 0;
-    if (!whole) return false;
+    // Numbers are cut off towards zero: the floor, because what is below zero or NaN is left to `Cell`. The lanes that
+    // no axis has are zero, and fit.
+    const Halves fits = Halves((node >= least_low_) & (node < most_low_ + 1.0f));
+    if ((fits[0] & fits[1]) != -1) return false;
     const AxesInt low = __builtin_convertvector(node, AxesInt);
     const Axes upper = node - __builtin_convertvector(low, Axes), lower = 1.0f - upper;
-    const int64_t* stride = s_.maps[map_].stride;
+    int64_t from = low[0] * stride_[0] + low[1] * stride_[1];
+    if (D == 3) from += low[2] * stride_[D - 1];
+    const Places plane_at = from + beside_;
+    const Axes plane = __builtin_shuffle(lower, upper, AxesInt{0, 4, 0, 4}) *
+                       __builtin_shuffle(lower, upper, AxesInt{1, 1, 5, 5});
     corners->count = 1 << D;
-    const int64_t from = low[0] * stride[0] + low[1] * stride[1] + (D == 3 ? low[2] * stride[D - 1] : 0);
-    const float plane[4] = {lower[0] * lower[1], upper[0] * lower[1], lower[0] * upper[1], upper[0] * upper[1]};
-    const int64_t to[4] = {from, from + stride[0], from + stride[1], from + stride[0] + stride[1]};
-    for (int corner = 0; corner < 4; ++corner) {
-      corners->at[corner] = to[corner];
-      corners->weight[corner] = D == 3 ? plane[corner] * lower[2] : plane[corner];
-      if (D == 2) continue;
-      corners->at[corner + 4] = to[corner] + stride[D - 1];
-      corners->weight[corner + 4] = plane[corner] * upper[2];
+    std::memcpy(corners->at, &plane_at, sizeof plane_at);
+    if (D == 2) {
+      std::memcpy(corners->weight, &plane, sizeof plane);
+      return true;
     }
+    const Axes near = plane * __builtin_shuffle(lower, AxesInt{2, 2, 2, 2});
+    const Axes far = plane * __builtin_shuffle(upper, AxesInt{2, 2, 2, 2});
+    const Places far_at = plane_at + stride_[D - 1];
+    std::memcpy(corners->at + 4, &far_at, sizeof far_at);
+    std::memcpy(corners->weight, &near, sizeof near);
+    std::memcpy(corners->weight + 4, &far, sizeof far);
     return true;
   }
 
   const Sampling<M, R, D>& s_;
   const int map_;
-  const int64_t first_, end_;
-  bool quick_, is_slab_;
+  const int64_t b_, first_, end_;
+  const T* const points_;   // of the batch item
+  const T* const offsets_;  // or null
+  const bool border_, is_slab_;
+  bool quick_;
   Axes scale_ = {}, shift_ = {}, highest_ = {}, least_low_ = {}, most_low_ = {};
+  int64_t stride_[D];
+  Places beside_;  // the corners of the lower plane, from the lowest
 };
-
-template <typename M, typename R, int D>
-inline std::vector<CornerFinder<M, R, D>> corner_finders(const Sampling<M, R, D>& s) {
-  std::vector<CornerFinder<M, R, D>> finders;
-  finders.reserve(s.map_count);
-  for (int m = 0; m < s.map_count; ++m) finders.emplace_back(s, m, 0, s.maps[m].size[D - 1]);
-  return finders;
-}
-
-// Maps larger than this are fetched ahead; smaller ones stay in the caches anyway.
-constexpr int64_t kFetchFrom = 1 << 18;  // bytes of a batch item
-// Corners of points to a node, from which on points in the order of cells find it in the caches.
-constexpr int64_t kManyTimes = 16;
-
-// Points whose coordinates are fetched ahead, where they are not in their order in memory.
-constexpr int64_t kPointsAhead = 4;
-
-// Steps (a map at a point) whose corners are known ahead of the one being worked on: few where a step is much work.
-// What they read together is not to push what is being worked on out of the first cache.
-constexpr int64_t kRing = 16;  // a power of two, more than the steps ahead
-inline int64_t steps_ahead(int64_t elements, int64_t maps) {
-  return std::max<int64_t>(2, std::min<int64_t>(kRing - 1, 256 * maps / elements));
-}
-
-// Whether a map's nodes are to be fetched ahead: not those of small maps, and not where points in the order of cells
-// come back to each node many times.
-template <typename M, typename R, int D>
-inline bool is_far(const Sampling<M, R, D>& s, const FeatureMap<M, D>& map, bool ordered) {
-  int64_t nodes = 1;
-  for (int axis = 0; axis < D; ++axis) nodes *= map.size[axis];
-  if (ordered && (s.point_count * s.offset_count << D) >= kManyTimes * nodes) return false;
-  return nodes * map.channels * int64_t(sizeof(M)) > kFetchFrom;
-}
-
-inline void fetch_bytes(const void* from, int64_t count) {
-  for (int64_t byte = 0; byte < count; byte += 64) __builtin_prefetch(static_cast<const char*>(from) + byte);
-}
-
-template <typename T, typename M>
-inline void fetch(const M* item, const Corners<T>& corners, int64_t channels) {
-  for (int corner = 0; corner < corners.count; ++corner) {
-    fetch_bytes(item + corners.at[corner], channels * int64_t(sizeof(M)));
-  }
-}

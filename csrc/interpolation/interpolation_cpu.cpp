@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <memory>
 #include <type_traits>
 #include <vector>
 
@@ -58,6 +59,7 @@ constexpr int64_t kPointsOfPiece = 128;
 constexpr int64_t kStreamFrom = int64_t(1) << 24;  // bytes of a result that no cache would hold anyway
 constexpr int64_t kSortFrom = 1000;                // points of a batch item
 constexpr int64_t kSortMaps = int64_t(4) << 20;    // bytes of a batch item's maps: smaller ones stay in the caches
+constexpr int64_t kGatherVisits = 2;               // corners of points to a node from which on gathering in order pays
 constexpr int64_t kWide = 256;                     // numbers of a row, for vectors of 16 and for reading it once
 constexpr int kSortBits = 4;                       // bits of a coordinate of the cells that points are sorted by
 
@@ -97,17 +99,19 @@ bool any_strided(const Sampling<M, R, D>& s) {
 }
 
 // The points of each batch item in the order of coarse cells along a Morton curve, so that neighbours in space follow
-// each other; empty where that gains nothing.
+// each other; empty where that gains nothing. `least_visits`: corners of points to a node, on any map.
 template <typename M, typename R, int D>
-std::vector<int32_t> cell_order(const Sampling<M, R, D>& s, int64_t batch, Executor executor) {
+std::vector<int32_t> cell_order(const Sampling<M, R, D>& s, int64_t batch, int64_t least_visits, Executor executor) {
+  const int64_t points = s.point_count, visits = points * s.offset_count << D;
   int64_t bytes = 0;
+  bool returns = false;
   for (int m = 0; m < s.map_count; ++m) {
-    int64_t own = s.maps[m].channels * int64_t(sizeof(M));
-    for (int axis = 0; axis < D; ++axis) own *= s.maps[m].size[axis];
-    bytes += own;
+    int64_t nodes = 1;
+    for (int axis = 0; axis < D; ++axis) nodes *= s.maps[m].size[axis];
+    bytes += nodes * s.maps[m].channels * int64_t(sizeof(M));
+    returns = returns || visits >= least_visits * nodes;
   }
-  const int64_t points = s.point_count;
-  if (points < kSortFrom || points > INT32_MAX || bytes < kSortMaps) return {};
+  if (points < kSortFrom || points > INT32_MAX || bytes < kSortMaps || !returns) return {};
   std::vector<int32_t> order(batch * points);
   const auto item = [&](int64_t b) {
     using T = typename Sampling<M, R, D>::T;
@@ -115,12 +119,12 @@ std::vector<int32_t> cell_order(const Sampling<M, R, D>& s, int64_t batch, Execu
     constexpr int side = 1 << kSortBits;
     std::vector<uint16_t> key(points);
     std::vector<int32_t> next(cells + 1, 0);
-    for (int64_t n = 0; n < points; ++n) {
-      const T* point = s.points + s.place(0, b, n);
+    const T* point = s.points + s.place(0, b, 0);
+    for (int64_t n = 0; n < points; ++n, point += D) {
       unsigned morton = 0;
       for (int axis = 0; axis < D; ++axis) {
-        const T along = (point[axis] + 1) * T(side / 2);
-        const unsigned cell = along > 0 ? unsigned(std::min<T>(along, side - 1)) : 0;  // NaN goes to the first
+        const T along = (point[axis] + 1) * T(side / 2), low = along > 0 ? along : 0;  // NaN goes to the first
+        const unsigned cell = unsigned(int(low < T(side - 1) ? low : T(side - 1)));
         for (int bit = 0; bit < kSortBits; ++bit) morton |= (cell >> bit & 1) << (bit * D + axis);
       }
       key[n] = uint16_t(morton);
@@ -177,7 +181,7 @@ void run_gather(const Sampling<M, R, D>& s, int64_t batch, int lanes, Executor e
       };
       return parallel_for(batch * blocks, piece, executor, 1);
     }
-    const std::vector<int32_t> order = cell_order(s, batch, executor);
+    const std::vector<int32_t> order = cell_order(s, batch, kGatherVisits, executor);
     const bool stream = batch * s.row_batch_stride * int64_t(sizeof(R)) >= kStreamFrom;
     const int64_t pieces = (points + kPointsOfPiece - 1) / kPointsOfPiece;
     const auto piece = [&](int64_t i) {
@@ -195,7 +199,7 @@ void run_scatter(const Sampling<typename AccumulatorOf<R>::Type, R, D>& s, int64
   if (batch == 0 || s.point_count == 0 || s.map_count == 0) return;
   if (lanes == 1) return parallel_for(batch * s.blocks(false), ScatterInOrder<R, D>{{s}}, executor, 1);
   with_best(lanes, s.row_point_stride, [&](auto best) {
-    const std::vector<int32_t> order = cell_order(s, batch, executor);
+    const std::vector<int32_t> order = cell_order(s, batch, 0, executor);
     const R* rows_end = s.rows + batch * s.row_batch_stride;
     const bool strided = any_strided(s);
     const int64_t block_size = strided ? kStridedBlock : kScatterBlock, blocks = s.blocks(false, block_size);
@@ -227,7 +231,7 @@ void run_slope(const Sampling<M, R, D>& s, int64_t batch, int lanes, typename Ac
   if (batch == 0 || points == 0 || s.map_count == 0) return;
   if (lanes == 1) return parallel_for(batch * points, SlopeAtPoints<M, R, D>{s, gradient}, executor, 64);
   with_best(lanes, s.row_point_stride, [&](auto best) {
-    const std::vector<int32_t> order = cell_order(s, batch, executor);
+    const std::vector<int32_t> order = cell_order(s, batch, 0, executor);
     const R* rows_end = s.rows + batch * s.row_batch_stride;
     const int64_t pieces = (points + kPointsOfPiece - 1) / kPointsOfPiece;
     const auto piece = [&](int64_t i) {

@@ -1,11 +1,11 @@
 // Rows of points added to the nodes around them. Part of interpolation_simd.h.
 
 template <int vectors, typename T>
-inline void spread(T* to, const T* row, const Corners<T>& corners) {
+inline void spread(T* to, const T* row, const Corners<T>& corners, int count) {
   constexpr int64_t n = Vector<T>::kLanes;
   Lanes<T> from[vectors];
   for (int v = 0; v < vectors; ++v) from[v] = load<T>(row + v * n);
-  for (int corner = 0; corner < corners.count; ++corner) {
+  for (int corner = 0; corner < count; ++corner) {
     T* at = to + corners.at[corner];
     for (int v = 0; v < vectors; ++v) {
       store<T>(at + v * n, load<T>(at + v * n) + corners.weight[corner] * from[v]);
@@ -95,63 +95,47 @@ class GradientPart {
 
   // Corners count from node `low` to node `high` of the slowest axis. `order`: of the points, or null for their own.
   GradientPart(const Sampling<T, R, D>& s, int64_t b, const ChannelRange& range, int64_t low, int64_t high,
-               const int32_t* order, int64_t together)
+               const int32_t* order, int64_t together, int64_t ahead)
       : s_(s),
         map_(s.maps[range.map]),
-        order_(order),
-        map_index_(range.map),
         b_(b),
         first_(range.first),
         channels_(range.last - range.first),
-        together_(together),
         entries_(together * s.offset_count),
         item_(map_.data + b * map_.batch_stride + first_ * map_.channel_stride),
         by_channel_(s.offset_count == 1 || s.row_channel_stride == 1),
+        fetch_rows_(by_channel_ && !(s.sum && range.map > 0)),
         last_in_memory_(map_.channel_stride == 1 || map_.channels == 1),
-        far_(last_in_memory_ && is_far(s, map_, order != nullptr)),
         in_cells_(last_in_memory_ && entries_ <= CellGroups::kMost && channels_ % (kVectors * kLanes) == 0 &&
-                  (together > 1 ? neighbours_share_cells(s, map_) : copies_share_cells(s, map_))),
-        finder_(s, range.map, low, high),
+                  (s.offset_count > 1 ? copies_share_cells(s, map_)
+                                      : order != nullptr && neighbours_share_cells(s, map_))),
         turned_(std::is_same_v<T, R> && by_channel_ ? 0 : entries_ * channels_),
         rows_(entries_),
-        corners_(kRing * entries_) {}
+        steps_(s, range.map, b, item_, channels_, low, high, order, 0, s.point_count, together, ahead) {}
 
-  // Finds the corners of the points of a step, for `add`, and fetches what that will read. Neither is inlined: each
-  // then has the registers to itself.
+  // Finds the corners of the points of a step, for `add`. Neither is inlined: each then has the registers to itself.
   __attribute__((noinline)) void prepare(int64_t step) {
-    const int64_t copies = s_.offset_count, channels = channels_, b = b_;
-    const bool far = far_, fetch_row = by_channel_ && !(s_.sum && map_index_ > 0);
-    T* const item = item_;
-    Corners<T>* at = corners_.data() + step % kRing * entries_;
+    const bool fetch_rows = fetch_rows_;
+    const int64_t bytes = channels_ * int64_t(sizeof(R)), from = map_.start + first_;
     bool any = false;
-    const int64_t end = std::min((step + 1) * together_, s_.point_count);
-    for (int64_t j = step * together_; j < end; ++j) {
-      if (s_.point_map_stride != 0 && order_ != nullptr) {
-        const int64_t coming = order_[std::min(j + kPointsAhead * together_, s_.point_count - 1)];
-        __builtin_prefetch(s_.points + s_.place(map_index_, b, coming));
-      }
-      const int64_t n = point(j);
-      const R* row = s_.row(b, n, 0) + map_.start + first_;
-      for (int64_t k = 0; k < copies; ++k, ++at, row += s_.row_offset_stride) {
-        finder_(b, n, k, at);
-        if (at->count <= 0) continue;
-        any = true;
-        if (far) fetch(item, *at, channels);
-        // A row is read once, a part of it at a time: too little in a row for the processor to see it coming.
-        if (fetch_row) fetch_bytes(row, channels * int64_t(sizeof(R)));
-      }
-    }
-    reaches_[step % kRing] = any;
+    steps_.prepare(step, [&](int64_t n, int64_t k, const Corners<T>& at) {
+      if (at.count <= 0) return;
+      any = true;
+      // A row is read once, a part of it at a time: too little in a row for the processor to see it coming.
+      if (fetch_rows) fetch_bytes(s_.row(b_, n, k) + from, bytes);
+    });
+    reaches_[step % kReaches] = any;
   }
 
   // Adds the points of a step; reads nothing at or behind `rows_end`.
   __attribute__((noinline)) void add(int64_t step, const R* rows_end) {
-    if (!reaches_[step % kRing]) return;
-    const int64_t begin = step * together_, end = std::min(begin + together_, s_.point_count);
-    const int64_t count = (end - begin) * s_.offset_count;
-    const Corners<T>* at = corners_.data() + step % kRing * entries_;
+    if (!reaches_[step % kReaches]) return;
+    const int64_t begin = steps_.first(step), end = steps_.last(step), count = (end - begin) * s_.offset_count;
+    const Corners<T>* at = steps_.corners(step);
     const T** rows = rows_.data();
-    for (int64_t j = begin; j < end; ++j, rows += s_.offset_count) find_rows(point(j), j - begin, rows_end, rows);
+    for (int64_t j = begin; j < end; ++j, rows += s_.offset_count) {
+      find_rows(steps_.point(j), j - begin, rows_end, rows);
+    }
     rows = rows_.data();
     if (!in_cells_) {
       for (int64_t i = 0; i < count; ++i) {
@@ -177,10 +161,8 @@ class GradientPart {
   }
 
  private:
-  static constexpr int64_t kLanes = Vector<T>::kLanes;
+  static constexpr int64_t kLanes = Vector<T>::kLanes, kReaches = kMostAhead + 1;
   static constexpr int kVectors = kVectorBytes == 64 ? 2 : 1;  // of each node at once: all sums stay in registers
-
-  inline int64_t point(int64_t j) const { return order_ != nullptr ? order_[j] : j; }
 
   // The rows of the copies of point `n`, the `place`th of a step, as numbers of the type that sums are kept in.
   inline void find_rows(int64_t n, int64_t place, const R* rows_end, const T** rows) {
@@ -201,32 +183,33 @@ class GradientPart {
   }
 
   inline void add_alone(const T* row, const Corners<T>& at) const {
+    // A count that is known is a loop less.
+    at.count == 1 << D ? add_alone(row, at, 1 << D) : add_alone(row, at, at.count);
+  }
+  inline void add_alone(const T* row, const Corners<T>& at, int count) const {
     const int64_t channels = channels_;
     T* const item = item_;
     int64_t c = 0;
     if (last_in_memory_) {
-      for (; c + 4 * kLanes <= channels; c += 4 * kLanes) spread<4>(item + c, row + c, at);
-      for (; c + 2 * kLanes <= channels; c += 2 * kLanes) spread<2>(item + c, row + c, at);
-      for (; c + kLanes <= channels; c += kLanes) spread<1>(item + c, row + c, at);
+      for (; c + 4 * kLanes <= channels; c += 4 * kLanes) spread<4>(item + c, row + c, at, count);
+      for (; c + 2 * kLanes <= channels; c += 2 * kLanes) spread<2>(item + c, row + c, at, count);
+      for (; c + kLanes <= channels; c += kLanes) spread<1>(item + c, row + c, at, count);
     }
     for (; c < channels; ++c) {
       T* to = item + c * map_.channel_stride;
-      for (int i = 0; i < at.count; ++i) to[at.at[i]] += at.weight[i] * row[c];
+      for (int i = 0; i < count; ++i) to[at.at[i]] += at.weight[i] * row[c];
     }
   }
 
   const Sampling<T, R, D>& s_;
   const FeatureMap<T, D>& map_;
-  const int32_t* const order_;
-  const int map_index_;
-  const int64_t b_, first_, channels_, together_, entries_;
+  const int64_t b_, first_, channels_, entries_;
   T* const item_;
-  const bool by_channel_, last_in_memory_, far_, in_cells_;
-  const CornerFinder<T, R, D> finder_;
+  const bool by_channel_, fetch_rows_, last_in_memory_, in_cells_;
   std::vector<T> turned_;
   std::vector<const T*> rows_;
-  std::vector<Corners<T>> corners_;
-  bool reaches_[kRing];  // whether any point of a step reaches nodes of this part
+  Steps<T, R, D> steps_;
+  bool reaches_[kReaches];  // whether any point of a step reaches nodes of this part
 };
 
 // All points of a batch item are added to some channels of some maps that follow each other in a row, to the nodes of
@@ -234,32 +217,23 @@ class GradientPart {
 template <typename R, int D>
 void scatter_ranges(const Sampling<typename AccumulatorOf<R>::Type, R, D>& s, int64_t b, const ChannelRange* ranges,
                     int64_t count, int64_t slab, int64_t slabs, const int32_t* order, const R* rows_end) {
-  int64_t channels = 0, together = 1;
-  for (int64_t i = 0; i < count; ++i) {
-    channels += ranges[i].last - ranges[i].first;
-    if (order != nullptr && neighbours_share_cells(s, s.maps[ranges[i].map])) together = CellGroups::kMost;
-  }
+  int64_t channels = 0;
+  for (int64_t i = 0; i < count; ++i) channels += ranges[i].last - ranges[i].first;
+  const int64_t together = s.offset_count == 1 ? kTogether : 1;
+  const int64_t steps = (s.point_count + together - 1) / together;
+  const int64_t ahead = steps_ahead(together * s.offset_count * channels, count);
   std::vector<GradientPart<R, D>> parts;
   parts.reserve(count);
   for (int64_t i = 0; i < count; ++i) {
     const int64_t nodes = s.maps[ranges[i].map].size[D - 1];
-    parts.emplace_back(s, b, ranges[i], nodes * slab / slabs, nodes * (slab + 1) / slabs, order, together);
+    parts.emplace_back(s, b, ranges[i], nodes * slab / slabs, nodes * (slab + 1) / slabs, order, together,
+                       ahead);
   }
-  // What is read some steps later is fetched before each.
-  const int64_t steps = (s.point_count + together - 1) / together;
-  const int64_t ahead = steps_ahead(together * s.offset_count * channels, count);
-  GradientPart<R, D>*const first = parts.data(), *const last = first + count, *next = first;
-  int64_t next_step = 0;
-  const auto prepare_next = [&] {
-    if (next_step == steps) return;
-    next->prepare(next_step);
-    if (++next == last) next = first, ++next_step;
-  };
-  for (int64_t i = 0; i < ahead; ++i) prepare_next();
+  Preparation<GradientPart<R, D>> preparation(parts, steps, ahead);
   for (int64_t step = 0; step < steps; ++step) {
-    for (auto* part = first; part != last; ++part) {
-      prepare_next();
-      part->add(step, rows_end);
+    for (auto& part : parts) {
+      preparation.next();
+      part.add(step, rows_end);
     }
   }
 }

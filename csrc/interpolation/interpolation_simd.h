@@ -3,6 +3,7 @@
 
 #include "base/lanes_simd.h"
 #include "interpolation/interpolation_corners_simd.h"
+#include "interpolation/interpolation_steps_simd.h"
 #include "interpolation/interpolation_rows_simd.h"
 #include "interpolation/interpolation_gather_simd.h"
 #include "interpolation/interpolation_scatter_simd.h"
