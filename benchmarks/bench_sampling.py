@@ -5,13 +5,15 @@
 Recipes: "pool" weighs 100,000 uniform points by their distance and takes the wanted ones by torch.multinomial;
 "open3d" and "trimesh" draw surface points with that library. All label with open3d's signed distance, which is the
 fastest peer's, and get their scene and their mesh prepared beforehand, as our surface is; without open3d installed
-only ours is timed. A row also says how many
+only ours is timed. In "warm" turns each way runs itself just before it is timed, as where points are drawn one call
+after the other; in "cold" ones the others have just used the caches, as a training step does. A row also says how many
 distance queries a point took, and the last table what a training step pays for fresh points of all its shapes.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,8 @@ from pyimplicit.sampling import STRATEGIES, Linear, Mixture, SurfaceNoise, sampl
 
 TAU = 0.1
 POOL = 100_000
+COUNTS = (2_000, 20_000, 100_000)
+TURNS = ("warm", "cold")
 CPU = torch.device("cpu")
 
 
@@ -79,7 +83,7 @@ class Recipes:
 
 
 def strategies(name: str, mesh: Mesh, threads: int, device: torch.device) -> list[dict[str, Any]]:
-    """Rows of every strategy at sparse and dense counts."""
+    """Rows of every strategy at sparse and dense counts, in warm and in cold turns."""
     surface = Surface(mesh, device=device).prepare()
     try:
         recipes: Recipes | None = Recipes(mesh, threads)
@@ -87,7 +91,7 @@ def strategies(name: str, mesh: Mesh, threads: int, device: torch.device) -> lis
         recipes = None
     rows = []
     for strategy in STRATEGIES.values():
-        for count in (2_000, 20_000, 100_000):
+        for count, turns in itertools.product(COUNTS, TURNS):
             seeds = iter(range(1 << 30))
             calls: dict[str, Callable[[], Any]] = {
                 "pyimplicit": lambda s=strategy, n=count, i=seeds: sample_queries(surface, s, n, next(i))
@@ -99,10 +103,10 @@ def strategies(name: str, mesh: Mesh, threads: int, device: torch.device) -> lis
                     calls[library] = lambda s=strategy, n=count, lib=library: recipes.mixture(s, n, lib)
             elif count < POOL // 10:
                 calls["pool"] = lambda n=count: recipes.pool(n)
-            seconds = alternate(calls, device, rounds=5, warm_turns=count == 2_000)
+            seconds = alternate(calls, device, rounds=5, warm_turns=turns == "warm")
             best = min((value for peer, value in seconds.items() if peer != "pyimplicit"), default=None)
             rows.append(
-                {"mesh": name, "strategy": f"S_{strategy.symbol}", "n": count}
+                {"mesh": name, "strategy": f"S_{strategy.symbol}", "n": count, "turns": turns}
                 | {f"{peer} Mpoints/s": count / value / 1e6 for peer, value in seconds.items()}
                 | {"ratio": None if best is None else best / seconds["pyimplicit"]}
                 | {"queries a point": queries_a_point(surface, strategy, count)}

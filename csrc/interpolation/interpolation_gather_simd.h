@@ -43,12 +43,12 @@ class GatheredPart {
   using T = typename Sampling<M, R, D>::T;
 
   GatheredPart(const Sampling<M, R, D>& s, int map, int64_t b, const int32_t* order, int64_t begin, int64_t end,
-               int64_t together, int64_t ahead)
+               int64_t together, int64_t slots)
       : copies_(s.offset_count),
         channels_(s.maps[map].channels),
         item_(s.maps[map].data + b * s.maps[map].batch_stride),
         add_(s.sum && map > 0),
-        steps_(s, map, b, item_, channels_, 0, s.maps[map].size[D - 1], order, begin, end, together, ahead) {}
+        steps_(s, map, b, item_, channels_, 0, s.maps[map].size[D - 1], order, begin, end, together, slots) {}
 
   // Finds the corners of the points of a step, for `gather`. Neither is inlined: each then has the registers to itself.
   __attribute__((noinline)) void prepare(int64_t step) { steps_.prepare(step); }
@@ -86,7 +86,9 @@ void gather_points(const Sampling<M, R, D>& s, int64_t b, int64_t begin, int64_t
   const int64_t ahead = steps_ahead(together * copies * width, s.map_count);
   std::vector<GatheredPart<M, R, D>> parts;
   parts.reserve(s.map_count);
-  for (int m = 0; m < s.map_count; ++m) parts.emplace_back(s, m, b, order, begin, end, together, ahead);
+  for (int m = 0; m < s.map_count; ++m) {
+    parts.emplace_back(s, m, b, order, begin, end, together, slots_of(ahead, s.map_count));
+  }
   Preparation<GatheredPart<M, R, D>> preparation(parts, steps, ahead);
   for (int64_t step = 0; step < steps; ++step) {
     const int64_t first = begin + step * together, count = std::min(together, end - first);
@@ -94,7 +96,7 @@ void gather_points(const Sampling<M, R, D>& s, int64_t b, int64_t begin, int64_t
     T* to[kTogether];
     for (int64_t i = 0; i < count; ++i) {
       rows[i] = s.row(b, order != nullptr ? order[first + i] : first + i, 0);
-      to[i] = stage.data() + i * copies * width;
+      if (!direct) to[i] = stage.data() + i * copies * width;
       if constexpr (std::is_same_v<T, R>) {
         if (direct) to[i] = rows[i];
       }

@@ -17,6 +17,7 @@ inline void spread(T* to, const T* row, const Corners<T>& corners, int count) {
 // in registers. Copies that touch part of a cell stand alone.
 struct CellGroups {
   static constexpr int kMost = 8;  // copies
+  static_assert(kTogether <= kMost, "the points of a step fit");
   int count = 0;                   // groups
   int end[kMost];                  // of each group among the members
   int member[kMost];
@@ -95,7 +96,7 @@ class GradientPart {
 
   // Corners count from node `low` to node `high` of the slowest axis. `order`: of the points, or null for their own.
   GradientPart(const Sampling<T, R, D>& s, int64_t b, const ChannelRange& range, int64_t low, int64_t high,
-               const int32_t* order, int64_t together, int64_t ahead)
+               const int32_t* order, int64_t together, int64_t slots)
       : s_(s),
         map_(s.maps[range.map]),
         b_(b),
@@ -111,7 +112,7 @@ class GradientPart {
                                       : order != nullptr && neighbours_share_cells(s, map_))),
         turned_(std::is_same_v<T, R> && by_channel_ ? 0 : entries_ * channels_),
         rows_(entries_),
-        steps_(s, range.map, b, item_, channels_, low, high, order, 0, s.point_count, together, ahead) {}
+        steps_(s, range.map, b, item_, channels_, low, high, order, 0, s.point_count, together, slots) {}
 
   // Finds the corners of the points of a step, for `add`. Neither is inlined: each then has the registers to itself.
   __attribute__((noinline)) void prepare(int64_t step) {
@@ -183,8 +184,8 @@ class GradientPart {
   }
 
   inline void add_alone(const T* row, const Corners<T>& at) const {
-    // A count that is known is a loop less.
-    at.count == 1 << D ? add_alone(row, at, 1 << D) : add_alone(row, at, at.count);
+    if (at.count == 1 << D) return add_alone(row, at, 1 << D);  // a number that is known is a loop less
+    add_alone(row, at, at.count);
   }
   inline void add_alone(const T* row, const Corners<T>& at, int count) const {
     const int64_t channels = channels_;
@@ -227,7 +228,7 @@ void scatter_ranges(const Sampling<typename AccumulatorOf<R>::Type, R, D>& s, in
   for (int64_t i = 0; i < count; ++i) {
     const int64_t nodes = s.maps[ranges[i].map].size[D - 1];
     parts.emplace_back(s, b, ranges[i], nodes * slab / slabs, nodes * (slab + 1) / slabs, order, together,
-                       ahead);
+                       slots_of(ahead, count));
   }
   Preparation<GradientPart<R, D>> preparation(parts, steps, ahead);
   for (int64_t step = 0; step < steps; ++step) {

@@ -12,13 +12,14 @@ void slope_points(const Sampling<M, R, D>& s, int64_t b, int64_t begin, int64_t 
   for (int m = 1; m < s.map_count && !s.sum; ++m) width += s.maps[m].channels;
   const bool by_channel = copies == 1 || s.row_channel_stride == 1;
   std::vector<T> stage(copies * width);
+  // To fetch ahead only: corners found there may be rounded into the cell beside, whose slope is another.
   const int64_t ahead = steps_ahead(copies * width, s.map_count);
   std::vector<Steps<M, R, D>> steps;
   steps.reserve(s.map_count);
   for (int m = 0; m < s.map_count; ++m) {
     const auto& map = s.maps[m];
     steps.emplace_back(s, m, b, map.data + b * map.batch_stride, map.channels, 0, map.size[D - 1], order, begin, end, 1,
-                       ahead);
+                       slots_of(ahead, s.map_count));
   }
   Preparation<Steps<M, R, D>> preparation(steps, end - begin, ahead);
   for (int64_t j = begin; j < end; ++j) {
@@ -36,18 +37,16 @@ void slope_points(const Sampling<M, R, D>& s, int64_t b, int64_t begin, int64_t 
     for (int m = 0; m < s.map_count; ++m) {
       preparation.next();
       const auto& map = s.maps[m];
-      const Corners<T>* found = steps[m].corners(j - begin);
       const T* tangent = s.tangent_at(m, b, n);
       const M* item = map.data + b * map.batch_stride;
-      for (int64_t k = 0; k < copies; ++k, ++found) {
+      for (int64_t k = 0; k < copies; ++k) {
         const Cell<T, D> cell = s.cell(m, b, n, k);
         const T* row = rows + k * width + map.start;
         int64_t at[corners];
-        bool inside[corners];
-        const bool all = found->count == corners, whole = all && map.channel_stride == 1;
+        bool inside[corners], whole = map.channel_stride == 1;
         for (int corner = 0; corner < corners; ++corner) {
-          if (all) at[corner] = found->at[corner];
-          inside[corner] = all || cell.inside(corner, map.size, map.stride, &at[corner]);
+          inside[corner] = cell.inside(corner, map.size, map.stride, &at[corner]);
+          whole = whole && inside[corner];
         }
         T along[corners] = {};
         int64_t c = 0;

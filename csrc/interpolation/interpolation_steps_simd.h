@@ -12,12 +12,12 @@ constexpr int64_t kTogether = 8;
 // Steps whose points' coordinates are fetched ahead, where points are not in their order in memory.
 constexpr int64_t kPointsAhead = 4;
 
-// Steps whose corners are known ahead of the one being worked on, for `elements` channels of all copies and maps in a
-// step: few where that is much work. What they read together is not to push what is being worked on out of the first
-// cache.
+// Steps of one part or another (a map, or some of its channels) that are prepared ahead of the one being worked on, for
+// `elements` channels of all copies and parts in a step: few where that is much work. What they read together is not to
+// push what is being worked on out of the first cache.
 constexpr int64_t kMostAhead = 15;
-inline int64_t steps_ahead(int64_t elements, int64_t maps) {
-  return std::max<int64_t>(2, std::min(kMostAhead, 256 * maps / elements));
+inline int64_t steps_ahead(int64_t elements, int64_t parts) {
+  return std::max<int64_t>(2, std::min(kMostAhead, 256 * parts / std::max<int64_t>(elements, 1)));
 }
 
 // Whether a map's nodes are to be fetched ahead: not those of small maps, and not where points in the order of cells
@@ -31,9 +31,7 @@ inline bool is_far(const Sampling<M, R, D>& s, const FeatureMap<M, D>& map, bool
 }
 
 // Always inlined: GCC takes a function that only fetches for one without effect, and drops calls of it.
-#define PIM_FETCHES __attribute__((always_inline)) inline
-
-PIM_FETCHES void fetch_bytes(const void* from, int64_t count) {
+__attribute__((always_inline)) inline void fetch_bytes(const void* from, int64_t count) {
   for (int64_t byte = 0; byte < count; byte += 64) __builtin_prefetch(static_cast<const char*>(from) + byte);
 }
 
@@ -44,9 +42,9 @@ class Steps {
   using T = typename Sampling<M, R, D>::T;
 
   // Corners count from node `low` to node `high` of the slowest axis, of `channels` channels from `item` on. `order`:
-  // of the points, or null for their own. `ahead`: as many steps are prepared before they are asked for.
+  // of the points, or null for their own. At most `slots` steps are prepared and not yet done with.
   Steps(const Sampling<M, R, D>& s, int map, int64_t b, const M* item, int64_t channels, int64_t low, int64_t high,
-        const int32_t* order, int64_t begin, int64_t end, int64_t together, int64_t ahead)
+        const int32_t* order, int64_t begin, int64_t end, int64_t together, int64_t slots)
       : s_(s),
         map_(map),
         b_(b),
@@ -57,12 +55,12 @@ class Steps {
         together_(together),
         entries_(together * s.offset_count),
         finder_(s, map, b, low, high) {
-    while (ring_ <= ahead) ring_ *= 2;
+    while (ring_ < slots) ring_ *= 2;
     corners_.reset(new Corners<T>[ring_ * entries_]);
     const bool in_rows = s.maps[map].channel_stride == 1 || s.maps[map].channels == 1;
     if (in_rows && is_far(s, s.maps[map], order != nullptr)) fetched_ = channels * int64_t(sizeof(M));
-    // Whole lines that begin within one reach into another.
-    if (fetched_ % 64 == 0 && reinterpret_cast<std::uintptr_t>(item) % 64 != 0) fetched_ += fetched_ > 0 ? 64 : 0;
+    // Nodes of whole lines that begin within a line end within one more.
+    if (fetched_ > 0 && fetched_ % 64 == 0 && reinterpret_cast<std::uintptr_t>(item) % 64 != 0) fetched_ += 64;
   }
 
   inline int64_t first(int64_t step) const { return begin_ + step * together_; }
@@ -77,7 +75,7 @@ class Steps {
   }
   // Finds the corners of a step and fetches the nodes; also calls each(point, copy, corners).
   template <typename Each>
-  PIM_FETCHES void prepare(int64_t step, const Each& each) {
+  inline void prepare(int64_t step, const Each& each) {
     const int64_t from = first(step), to = last(step), copies = s_.offset_count, fetched = fetched_;
     const M* const item = item_;
     if (s_.point_map_stride != 0 && order_ != nullptr) {
@@ -117,7 +115,11 @@ class Steps {
   std::unique_ptr<Corners<T>[]> corners_;
 };
 
-// Prepares the first step of each of some parts, then the second of each, and so on, one in a call.
+// Slots that each of some parts needs, see `Preparation`.
+inline int64_t slots_of(int64_t ahead, int64_t parts) { return ahead / parts + 2; }
+
+// Prepares the first step of each of some parts, then the second of each, and so on: `ahead` of them at once, and one
+// more whenever a part's step is about to be worked on.
 template <typename Part>
 class Preparation {
  public:

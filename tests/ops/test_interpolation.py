@@ -295,6 +295,25 @@ def test_eikonal_term_equals_a_formula(device, dtype):
     torch.testing.assert_close((grad_grid * grid).sum(), 2 * slope.square().sum(), rtol=1e-4, atol=1e-4)
 
 
+def test_slope_beside_nodes_is_of_one_cell(device):
+    # Of x * y the slope is the same on both sides of a node: what comes from nodes of one cell and weights of another
+    # is far off. Points within a few last bits of nodes, where rounding decides on the cell.
+    width, height = 164, 67
+    plane = torch.outer(torch.arange(height), torch.arange(width)).float()[None, None, None].to(device)
+    for align_corners in (False, True):
+        scale = (torch.tensor([width, height]) - int(align_corners)) / 2
+        node = torch.stack((torch.arange(1, 1000) % (width - 3) + 1, torch.arange(1, 1000) % (height - 3) + 1), 1)
+        points = (node + (0.0 if align_corners else 0.5)) / scale - 1
+        for steps in range(-3, 4):
+            near = points.clone()
+            for _ in range(abs(steps)):
+                near = torch.nextafter(near, torch.full_like(near, math.copysign(2.0, steps)))
+            near = near.to(device).requires_grad_()
+            features = ops.sample_planes(plane, near[None], align_corners=align_corners)
+            (slope,) = torch.autograd.grad(features.sum(), near)
+            torch.testing.assert_close(slope.cpu(), node.flip(1) * scale, rtol=1e-4, atol=1e-2)
+
+
 def test_third_derivatives_are_refused(device):
     grid = randn(1, 2, 3, 3, 3, dtype=torch.float64).to(device).requires_grad_()
     points = rand(1, 5, 3, dtype=torch.float64).to(device).requires_grad_()
