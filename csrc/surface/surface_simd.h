@@ -104,8 +104,6 @@ struct QueryRun {
     search.take(search.leaf, least(squared));
     one.side = side_of_nearest(query.bvh, search, squared, heights);
     one.side_leaf = search.leaf;
-    // `find_side` asks whether the face is unsure, at the end of the search: any of them all over the surface.
-    __builtin_prefetch(query.pseudonormals + kPacked * int64_t(one.side.slot));
   }
 
   void finish(Asked* asked, const SearchType* searches, int count, Stream* stream) const {
