@@ -118,7 +118,9 @@ class CornerFinder {
     const Axes upper = node - __builtin_convertvector(low, Axes), lower = 1.0f - upper;
     int64_t from = low[0] * stride_[0] + low[1] * stride_[1];
     if (D == 3) from += low[2] * stride_[D - 1];
-    const Places plane_at = from + beside_;
+    Places plane_at;
+    std::memcpy(&plane_at, beside_, sizeof plane_at);
+    plane_at += from;
     const Axes plane = __builtin_shuffle(lower, upper, AxesInt{0, 4, 0, 4}) *
                        __builtin_shuffle(lower, upper, AxesInt{1, 1, 5, 5});
     corners->count = 1 << D;
@@ -145,5 +147,7 @@ class CornerFinder {
   bool quick_;
   Axes scale_ = {}, shift_ = {}, highest_ = {}, least_low_ = {}, most_low_ = {};
   int64_t stride_[D];
-  Places beside_;  // the corners of the lower plane, from the lowest
+  // The corners of the lower plane, from the lowest. No vector: a template's members are aligned as on a processor that
+  // has none so long, but its code would rely on more.
+  int64_t beside_[4];
 };

@@ -1,5 +1,14 @@
 // The slope of what is gathered, along the points. Part of interpolation_simd.h.
 
+// Fetches nodes ahead, and no more: corners found there may be rounded into the cell beside, whose slope is another.
+template <typename M, typename R, int D>
+struct FetchedPart {
+  Steps<M, R, D> steps;
+  void prepare(int64_t step) {
+    if (steps.fetches()) steps.prepare(step);
+  }
+};
+
 // The slope at points `begin` to `end` of a batch item.
 template <typename M, typename R, int D>
 void slope_points(const Sampling<M, R, D>& s, int64_t b, int64_t begin, int64_t end, const int32_t* order,
@@ -12,16 +21,15 @@ void slope_points(const Sampling<M, R, D>& s, int64_t b, int64_t begin, int64_t 
   for (int m = 1; m < s.map_count && !s.sum; ++m) width += s.maps[m].channels;
   const bool by_channel = copies == 1 || s.row_channel_stride == 1;
   std::vector<T> stage(copies * width);
-  // To fetch ahead only: corners found there may be rounded into the cell beside, whose slope is another.
   const int64_t ahead = steps_ahead(copies * width, s.map_count);
-  std::vector<Steps<M, R, D>> steps;
-  steps.reserve(s.map_count);
+  std::vector<FetchedPart<M, R, D>> parts;
+  parts.reserve(s.map_count);
   for (int m = 0; m < s.map_count; ++m) {
     const auto& map = s.maps[m];
-    steps.emplace_back(s, m, b, map.data + b * map.batch_stride, map.channels, 0, map.size[D - 1], order, begin, end, 1,
-                       slots_of(ahead, s.map_count));
+    parts.push_back({{s, m, b, map.data + b * map.batch_stride, map.channels, 0, map.size[D - 1], order, begin, end, 1,
+                      slots_of(ahead, s.map_count)}});
   }
-  Preparation<Steps<M, R, D>> preparation(steps, end - begin, ahead);
+  Preparation<FetchedPart<M, R, D>> preparation(parts, end - begin, ahead);
   for (int64_t j = begin; j < end; ++j) {
     const int64_t n = order != nullptr ? order[j] : j;
     const R* from = s.row(b, n, 0);

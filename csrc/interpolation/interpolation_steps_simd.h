@@ -70,6 +70,8 @@ class Steps {
   // For each copy of each point of a step in turn.
   inline const Corners<T>* corners(int64_t step) const { return corners_.get() + (step & (ring_ - 1)) * entries_; }
 
+  bool fetches() const { return fetched_ > 0; }
+
   void prepare(int64_t step) {
     prepare(step, [](int64_t, int64_t, const Corners<T>&) {});
   }
@@ -116,7 +118,7 @@ class Steps {
 };
 
 // Slots that each of some parts needs, see `Preparation`.
-inline int64_t slots_of(int64_t ahead, int64_t parts) { return ahead / parts + 2; }
+inline int64_t slots_of(int64_t ahead, int64_t parts) { return ahead / parts + 1; }
 
 // Prepares the first step of each of some parts, then the second of each, and so on: `ahead` of them at once, and one
 // more whenever a part's step is about to be worked on.

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from pyimplicit import ops
 from pyimplicit.networks.linear import Linear
 from pyimplicit.ops._library import is_followed
+from pyimplicit.ops.convolution import has_wrong_gradients
 from pyimplicit.ops.linear import linear
 
 # Numbers of a table that is worked on at a time.
@@ -117,7 +118,7 @@ class _ReluDropout(torch.autograd.Function):
 
 
 class GridConvolution(nn.Conv3d):
-    """A 3x3x3 convolution with zeros around: on a CPU `ops.convolve_grids`, torch's under autocast and transforms."""
+    """A 3x3x3 convolution with zeros around: `ops.convolve_grids` on a CPU, torch's under transforms and autocast."""
 
     def __init__(self, in_channels: int, out_channels: int, bias: bool = True) -> None:
         super().__init__(in_channels, out_channels, 3, padding=1, bias=bias)
@@ -126,8 +127,13 @@ class GridConvolution(nn.Conv3d):
         """Return the convolved grids, channels last where the given ones are, and on a CPU."""
         if is_followed(grids, self.weight):
             return super().forward(grids)
-        if grids.device.type == "cpu" and not torch.is_autocast_enabled("cpu"):
-            return ops.convolve_grids(grids, self.weight, self.bias)
+        if grids.device.type == "cpu":
+            if not torch.is_autocast_enabled("cpu"):
+                return ops.convolve_grids(grids, self.weight, self.bias)
+            kind = torch.get_autocast_dtype("cpu")
+            if has_wrong_gradients(grids.device, kind, grids.shape[2]):
+                bias = None if self.bias is None else self.bias.to(kind)
+                return ops.convolve_grids(grids.to(kind), self.weight.to(kind), bias)
         weight, layout = self.weight, torch.channels_last_3d
         if grids.is_contiguous(memory_format=layout):
             weight = weight.contiguous(memory_format=layout)

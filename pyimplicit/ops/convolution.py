@@ -79,6 +79,15 @@ def _fits(grids: Tensor, out_channels: int) -> bool:
     )
 
 
+def has_wrong_gradients(device: torch.device, dtype: torch.dtype, depth: int) -> bool:
+    """Whether torch's gradients of kernels may be anything: in bfloat16, of grids two cells deep, on a CPU.
+
+    The library that torch calls there takes in memory which nobody has written (torch 2.13 on a processor with
+    AVX-512 for bfloat16 and without AMX).
+    """
+    return device.type == "cpu" and dtype == torch.bfloat16 and depth == 2
+
+
 def _channels_last(grids: Tensor) -> Tensor:
     return grids.contiguous(memory_format=torch.channels_last_3d)
 
@@ -159,11 +168,14 @@ def _convolve_autograd(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
 def _gradients_kernel(grids: Tensor, gradients: Tensor, lanes: int = 0) -> tuple[Tensor, Tensor]:
     channels, out = grids.shape[1], gradients.shape[1]
     if not _fits(grids, out):
+        kind = grids.dtype
+        if has_wrong_gradients(grids.device, kind, grids.shape[2]):
+            grids, gradients = grids.float(), gradients.float()
         weight, wanted = grids.new_empty(out, channels, 3, 3, 3), [False, True, True]
         found = torch.ops.aten.convolution_backward(
             gradients, grids, weight, [out], [1] * 3, [1] * 3, [1] * 3, False, [0] * 3, 1, wanted
         )
-        return found[1].contiguous(), found[2]
+        return found[1].to(kind).contiguous(), found[2].to(kind)
     turned, bias = grids.new_empty(64, channels * out), grids.new_empty(out)
     grids, gradients = _channels_last(grids), _channels_last(gradients)
     _native.call(

@@ -69,6 +69,8 @@ def test_second_derivatives(relu):
 
 @pytest.mark.parametrize("autocast", [False, True])
 def test_second_derivatives_through_parts_of_a_weight(autocast):
+    if autocast and not _native.have_matrix_unit():
+        pytest.skip("without a matrix unit it is torch's own layer, whose derivatives autocast takes in halves")
     found = []
     for call, dtype in ((linear, torch.float32), (by_torch, torch.float64)):
         x, weight, bias = (of.detach().to(dtype).requires_grad_() for of in inputs((3, 7, 40)))

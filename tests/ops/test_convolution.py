@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from pyimplicit import _native, ops
+from pyimplicit.networks.layers import GridConvolution
 from pyimplicit.ops import convolution, reference
 from tests.helpers import randn
 
@@ -94,6 +95,52 @@ def test_everything_else_is_torchs(device, dtype, channels, out):
     grids, weight, bias = (values.to(device) for values in case((2, 4, 5, 6), channels, out, dtype))
     last = weight.contiguous(memory_format=torch.channels_last_3d)
     assert torch.equal(ops.convolve_grids(grids, weight, bias), torch.conv3d(grids, last, bias, padding=1))
+
+
+def foul_memory():
+    """Leave NaN in memory that is given out next."""
+    for size in (64, 256, 1024, 3000, 4096, 7000, 16384, 65536):
+        torch.full((size,), float("nan"), dtype=torch.bfloat16)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("size", [(2, 1, 2, 2), (2, 2, 2, 2), (1, 2, 5, 3), (2, 3, 2, 2), (1, 4, 4, 4)])
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_gradients_in_halves(device, dtype, size, channels_last):
+    """Of two cells in depth torch's are whatever the memory held, on some processors."""
+    grids, weight, bias = (values.to(device) for values in case(size, 16, 16, dtype))
+    if channels_last:
+        grids = grids.contiguous(memory_format=torch.channels_last_3d)
+    weight, bias = weight.requires_grad_(), bias.requires_grad_()
+    gradients = randn(*grids.shape, seed=3, dtype=dtype).to(device)
+    _, expected = gradients_by_torch(grids.detach(), gradients, weight.detach())
+    for _ in range(4):
+        convolved = ops.convolve_grids(grids, weight, bias)
+        foul_memory()
+        of_weight, of_bias = torch.autograd.grad(convolved, (weight, bias), gradients)
+        torch.testing.assert_close(of_weight.double(), expected, rtol=0, atol=0.02 * float(expected.abs().max()))
+        total = gradients.double().sum((0, 2, 3, 4))
+        torch.testing.assert_close(of_bias.double(), total, rtol=0, atol=0.02 * float(total.abs().max()))
+
+
+@pytest.mark.parametrize("depth", [2, 4])
+def test_a_layers_gradients_under_autocast(depth):
+    """On the CPU, where torch's own would be used."""
+    grids, weight, bias = case((2, depth, 2, 2), 16, 16)
+    layer = GridConvolution(16, 16)
+    with torch.no_grad():
+        layer.weight.copy_(weight)
+        layer.bias.copy_(bias)
+    for _ in range(4):
+        grids.requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16):
+            convolved = layer(grids)
+        assert convolved.dtype == torch.bfloat16
+        foul_memory()
+        found = torch.autograd.grad(convolved.float().square().sum(), (grids, layer.weight))
+        expected = gradients_by_torch(grids.detach(), 2 * convolved.detach(), weight)
+        for one, other in zip(found, expected, strict=True):
+            torch.testing.assert_close(one.double(), other, rtol=0, atol=0.02 * float(other.abs().max()))
 
 
 def test_one_bit_for_any_threads_and_a_full_size():
