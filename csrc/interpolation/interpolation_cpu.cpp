@@ -93,7 +93,7 @@ void with_best(int lanes, int64_t width, const Run& run) {
 template <typename M, typename R, int D>
 bool any_strided(const Sampling<M, R, D>& s) {
   for (int m = 0; m < s.map_count; ++m) {
-    if (s.maps[m].channel_stride != 1 && s.maps[m].channels > 1) return true;
+    if (!s.maps[m].in_rows()) return true;
   }
   return false;
 }
@@ -102,14 +102,12 @@ bool any_strided(const Sampling<M, R, D>& s) {
 // each other; empty where that gains nothing. `least_visits`: corners of points to a node, on any map.
 template <typename M, typename R, int D>
 std::vector<int32_t> cell_order(const Sampling<M, R, D>& s, int64_t batch, int64_t least_visits, Executor executor) {
-  const int64_t points = s.point_count, visits = points * s.offset_count << D;
+  const int64_t points = s.point_count;
   int64_t bytes = 0;
   bool returns = false;
   for (int m = 0; m < s.map_count; ++m) {
-    int64_t nodes = 1;
-    for (int axis = 0; axis < D; ++axis) nodes *= s.maps[m].size[axis];
-    bytes += nodes * s.maps[m].channels * int64_t(sizeof(M));
-    returns = returns || visits >= least_visits * nodes;
+    bytes += s.maps[m].nodes() * s.maps[m].channels * int64_t(sizeof(M));
+    returns = returns || s.visits() >= least_visits * s.maps[m].nodes();
   }
   if (points < kSortFrom || points > INT32_MAX || bytes < kSortMaps || !returns) return {};
   std::vector<int32_t> order(batch * points);
@@ -119,12 +117,12 @@ std::vector<int32_t> cell_order(const Sampling<M, R, D>& s, int64_t batch, int64
     constexpr int side = 1 << kSortBits;
     std::vector<uint16_t> key(points);
     std::vector<int32_t> next(cells + 1, 0);
-    const T* point = s.points + s.place(0, b, 0);
-    for (int64_t n = 0; n < points; ++n, point += D) {
+    for (int64_t n = 0; n < points; ++n) {
+      const T* point = s.points + s.place(0, b, n);
       unsigned morton = 0;
       for (int axis = 0; axis < D; ++axis) {
-        const T along = (point[axis] + 1) * T(side / 2), low = along > 0 ? along : 0;  // NaN goes to the first
-        const unsigned cell = unsigned(int(low < T(side - 1) ? low : T(side - 1)));
+        const T along = (point[axis] + 1) * T(side / 2);
+        const unsigned cell = along > 0 ? unsigned(std::min<T>(along, side - 1)) : 0;  // NaN goes to the first
         for (int bit = 0; bit < kSortBits; ++bit) morton |= (cell >> bit & 1) << (bit * D + axis);
       }
       key[n] = uint16_t(morton);

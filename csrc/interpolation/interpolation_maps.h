@@ -18,6 +18,14 @@ struct FeatureMap {
   int64_t size[D];
   int64_t stride[D];
   int64_t start;  // channels before this map's in a row
+
+  int64_t nodes() const {
+    int64_t count = 1;
+    for (int axis = 0; axis < D; ++axis) count *= size[axis];
+    return count;
+  }
+  // Whether the channels of a node lie next to each other in memory.
+  bool in_rows() const { return channel_stride == 1 || channels <= 1; }
 };
 
 // The 2^D neighbours of one point: per axis the lower node, the fraction and whether the coordinate was clamped.
@@ -141,6 +149,9 @@ struct Sampling {
   PIM_HOST_DEVICE R* row(int64_t b, int64_t n, int64_t k) const {
     return rows + b * row_batch_stride + n * row_point_stride + k * row_offset_stride;
   }
+
+  // Corners of all copies of a batch item's points, on each map.
+  int64_t visits() const { return point_count * offset_count << D; }
 
   // Blocks of channels, counted over all maps or, for gathering a sum, over one.
   PIM_HOST_DEVICE int64_t blocks(bool of_sum, int64_t block_size = kChannelBlock) const {

@@ -83,9 +83,7 @@ bool copies_share_cells(const Sampling<T, R, D>& s, const FeatureMap<T, D>& map)
 // Whether points that follow each other in the order of cells mostly share one.
 template <typename T, typename R, int D>
 bool neighbours_share_cells(const Sampling<T, R, D>& s, const FeatureMap<T, D>& map) {
-  int64_t cells = 2;
-  for (int axis = 0; axis < D; ++axis) cells *= map.size[axis];
-  return s.offset_count == 1 && s.point_count >= cells;
+  return s.offset_count == 1 && s.point_count >= 2 * map.nodes();
 }
 
 // Some channels of one map's gradient in a batch item. Points are added in steps of `together` that follow each other.
@@ -106,7 +104,7 @@ class GradientPart {
         item_(map_.data + b * map_.batch_stride + first_ * map_.channel_stride),
         by_channel_(s.offset_count == 1 || s.row_channel_stride == 1),
         fetch_rows_(by_channel_ && !(s.sum && range.map > 0)),
-        last_in_memory_(map_.channel_stride == 1 || map_.channels == 1),
+        last_in_memory_(map_.in_rows()),
         in_cells_(last_in_memory_ && entries_ <= CellGroups::kMost && channels_ % (kVectors * kLanes) == 0 &&
                   (s.offset_count > 1 ? copies_share_cells(s, map_)
                                       : order != nullptr && neighbours_share_cells(s, map_))),

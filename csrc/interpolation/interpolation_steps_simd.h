@@ -24,10 +24,8 @@ inline int64_t steps_ahead(int64_t elements, int64_t parts) {
 // come back to each node many times.
 template <typename M, typename R, int D>
 inline bool is_far(const Sampling<M, R, D>& s, const FeatureMap<M, D>& map, bool ordered) {
-  int64_t nodes = 1;
-  for (int axis = 0; axis < D; ++axis) nodes *= map.size[axis];
-  if (ordered && (s.point_count * s.offset_count << D) >= kManyTimes * nodes) return false;
-  return nodes * map.channels * int64_t(sizeof(M)) > kFetchFrom;
+  if (ordered && s.visits() >= kManyTimes * map.nodes()) return false;
+  return map.nodes() * map.channels * int64_t(sizeof(M)) > kFetchFrom;
 }
 
 // Always inlined: GCC takes a function that only fetches for one without effect, and drops calls of it.
@@ -57,8 +55,7 @@ class Steps {
         finder_(s, map, b, low, high) {
     while (ring_ < slots) ring_ *= 2;
     corners_.reset(new Corners<T>[ring_ * entries_]);
-    const bool in_rows = s.maps[map].channel_stride == 1 || s.maps[map].channels == 1;
-    if (in_rows && is_far(s, s.maps[map], order != nullptr)) fetched_ = channels * int64_t(sizeof(M));
+    if (s.maps[map].in_rows() && is_far(s, s.maps[map], order != nullptr)) fetched_ = channels * int64_t(sizeof(M));
     // Nodes of whole lines that begin within a line end within one more.
     if (fetched_ > 0 && fetched_ % 64 == 0 && reinterpret_cast<std::uintptr_t>(item) % 64 != 0) fetched_ += 64;
   }
@@ -90,7 +87,7 @@ class Steps {
       const int64_t n = point(j);
       for (int64_t k = 0; k < copies; ++k, ++at) {
         finder_(n, k, at);
-        if (fetched == 128) {  // 32 channels of float32, as a loop of its own half the instructions
+        if (fetched == 128) {  // 32 channels of float32: without the inner loop
           for (int corner = 0; corner < at->count; ++corner) {
             const char* const node = reinterpret_cast<const char*>(item + at->at[corner]);
             __builtin_prefetch(node);
