@@ -46,6 +46,8 @@ def _use_torch_threads() -> bool:
 
 _SHARES_THREADS = _use_torch_threads()
 
+_NUMBERS = frozenset((int, float, bool))
+
 _SUFFIX = {
     torch.float32: "_float32",
     torch.float64: "_float64",
@@ -108,7 +110,10 @@ def call(kernel: str, device: torch.device, dtype: torch.dtype | None = None, **
     else:
         raise NativeError(f"pyimplicit::{kernel}: expected a cpu or cuda device, got {device}")
     name = kernel if dtype is None else kernel + _SUFFIX[dtype]
-    values = {key: value.data_ptr() if type(value) is Tensor else _value(value) for key, value in arguments.items()}
+    values = {
+        key: value.data_ptr() if (kind := type(value)) is Tensor else value if kind in _NUMBERS else _value(value)
+        for key, value in arguments.items()
+    }  # without a call for each: they would cost as much as a small kernel
     try:
         if module is _cpu:
             getattr(module, name)(**values, executor=executor)
@@ -120,8 +125,7 @@ def call(kernel: str, device: torch.device, dtype: torch.dtype | None = None, **
 
 
 def _value(value: Any) -> Any:
-    kind = type(value)
-    if kind is int or kind is float or kind is bool:  # before the slower questions
+    if type(value) in _NUMBERS:  # before the slower questions
         return value
     if isinstance(value, Tensor):
         return value.data_ptr()

@@ -44,17 +44,18 @@ def check_tensor(
     if value.dtype not in dtypes:
         wanted = " or ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
         raise TypeError(f"{name}: expected dtype {wanted}, got {str(value.dtype).removeprefix('torch.')}")
-    got = list(value.shape)
+    got = value.shape
     axes, tail = shape, got
     if axes and axes[0] == "...":
         axes = axes[1:]
         tail = got[len(got) - len(axes) :]
     fits = len(tail) == len(axes)
-    for want, have in zip(axes, tail, strict=False):
-        fits = fits and (not isinstance(want, int) or want == have)
+    for want, have in zip(axes, tail):  # noqa: B905 (`strict` takes longer than the loop)
+        if isinstance(want, int) and want != have:
+            fits = False
     if not fits:
         wanted = ", ".join("any" if axis is None else str(axis) for axis in shape)
-        raise ValueError(f"{name}: expected shape [{wanted}], got {got}")
+        raise ValueError(f"{name}: expected shape [{wanted}], got {list(got)}")
     if device is not None and value.device != device:
         raise ValueError(f"{name}: expected a tensor on {device}, got one on {value.device}")
     return value

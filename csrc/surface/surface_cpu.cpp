@@ -26,15 +26,17 @@ namespace pyimplicit {
 
 namespace {
 
-// Queries that one thread answers in a row. Fixed, so that the first guesses, and with them the last bits, never
-// depend on the number of threads; long enough for the first of a chunk, which has no predecessor, not to matter.
+// Queries that one thread answers in a row, at most. They never depend on the number of threads, so that the first guesses,
+// and with them the last bits, do not either; long enough for the first of a chunk, which has no predecessor, not to
+// matter.
 constexpr int64_t kChunk = 512;
 constexpr int64_t kSortFrom = 64;  // fewer queries are answered as they come
 
-// `order` may be null: as they come.
+// `order` may be null: as they come. In about so many chunks, if there are few: more of them leave threads idle for less
+// time at the end.
 template <typename Query>
-void answer_in_order(const Query& query, const int32_t* order, int64_t count, Executor executor) {
-  const int64_t chunk = std::min(kChunk, std::max<int64_t>(64, count / 8));
+void answer_in_order(const Query& query, const int32_t* order, int64_t count, int64_t chunks, Executor executor) {
+  const int64_t chunk = std::min(kChunk, std::max<int64_t>(64, (count + chunks - 1) / chunks));
   const auto piece = [&](int64_t index) {
     const int64_t begin = index * chunk, end = std::min(count, begin + chunk);
 #if defined(PIM_HAVE_AVX2)
@@ -53,7 +55,7 @@ void run_query(const Query& query, int64_t count, bool plain, Executor executor)
   if (count <= 0) return;
   std::vector<int32_t> order;
   if (count >= kSortFrom && count <= INT32_MAX) order = morton_order(query.points, count, executor);
-  answer_in_order(query, order.empty() ? nullptr : order.data(), count, executor);
+  answer_in_order(query, order.empty() ? nullptr : order.data(), count, 8, executor);
 }
 
 void run_query_in_parts(const SurfaceQuery<float>& query, const QueryPart* parts, int64_t part_count, int64_t leaves,
@@ -75,7 +77,7 @@ void run_query_in_parts(const SurfaceQuery<float>& query, const QueryPart* parts
     order_by_keys(part->count, bits - shift, [&](int64_t i) { return uint32_t(leaf[i]) >> shift; }, int32_t(part->first), at,
                   executor);
   }
-  answer_in_order(query, order.data(), total, executor);
+  answer_in_order(query, order.data(), total, 32, executor);  // a point's own leaf does for a predecessor
 }
 
 template void run_query(const SurfaceQuery<float>&, int64_t, bool, Executor);

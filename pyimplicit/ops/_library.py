@@ -35,6 +35,9 @@ def register(
         backward: Derivative, as for `torch.library.register_autograd`; without one the operator's results are marked
             as not differentiable, so that nobody gets a silent zero.
         setup_context: Saves what `backward` needs.
+
+    The function takes, besides the operator's arguments, `known`: how many of them, from the first on, the caller knows
+    to be plain, so that nobody need look at them again. See `is_plain`.
     """
     _library.define(f"{name}{schema}")
     for device in ("CPU", "CUDA"):
@@ -45,10 +48,10 @@ def register(
         torch.library.register_autograd(qualified, backward, setup_context=setup_context, lib=_library)
     dispatched = getattr(torch.ops.pyimplicit, name).default
 
-    def operator(*arguments: Any) -> Any:
+    def operator(*arguments: Any, known: int = 0) -> Any:
         if forward_ad._current_level >= 0 and _has_tangent(arguments):  # torch would drop it without a word
             raise NotImplementedError(f"pyimplicit::{name} has no forward-mode derivative")
-        if torch.compiler.is_compiling() or _is_watched() or not _is_plain(arguments):
+        if torch.compiler.is_compiling() or _is_watched() or not is_plain(arguments[known:]):
             return dispatched(*arguments)
         return kernel(*arguments)
 
@@ -94,22 +97,20 @@ def _has_tangent(arguments: Iterable[Any]) -> bool:
     )
 
 
-_NUMBERS = (int, float, bool, type(None))
+_NUMBERS = frozenset((int, float, bool, type(None)))
 
 
-def _is_plain(arguments: Iterable[Any]) -> bool:
+def is_plain(arguments: Iterable[Any]) -> bool:
     """Whether all tensors are memory of a CPU or GPU as it is, and none asks for a derivative."""
     follows = torch.is_grad_enabled()
     for argument in arguments:
-        if type(argument) in _NUMBERS:
-            continue
-        if isinstance(argument, Tensor):
-            is_own = type(argument) is Tensor or type(argument) is torch.nn.Parameter
-            if not is_own or (follows and argument.requires_grad) or argument.is_neg():
+        kind = type(argument)
+        if kind is Tensor or kind is torch.nn.Parameter:  # most are the former
+            if (follows and argument.requires_grad) or argument.is_neg() or not (argument.is_cpu or argument.is_cuda):
                 return False
-            if not (argument.is_cpu or argument.is_cuda):
-                return False
-        elif isinstance(argument, list | tuple) and not _is_plain(argument):
+        elif kind not in _NUMBERS and (
+            isinstance(argument, Tensor) or (isinstance(argument, list | tuple) and not is_plain(argument))
+        ):
             return False
     return True
 

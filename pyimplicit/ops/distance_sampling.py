@@ -18,7 +18,7 @@ from pyimplicit.ops._library import register
 from pyimplicit.ops.bvh import SurfaceBVH
 from pyimplicit.ops.random import RowStreams
 from pyimplicit.ops.surface import unsigned_distance
-from pyimplicit.ops.surface_batch import SurfaceTable, check_shapes, table_tensors
+from pyimplicit.ops.surface_batch import TABLE_SCHEMA, SurfaceTable, check_shapes, table_tensors
 
 # Cells along an axis to begin with: coarse enough to cost little where nothing carries weight.
 _COARSEST = 8
@@ -264,7 +264,7 @@ def _sample_by_distance_fake(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
 
 _sample_by_distance_op = register(
     "sample_by_distance",
-    "(" + ", ".join(f"Tensor {name}" for name in SurfaceTable.__annotations__) + ", Tensor cells, Tensor first,"
+    f"({TABLE_SCHEMA}, Tensor cells, Tensor first,"
     " float margin, float slope, float? reach, Tensor shapes, Tensor keys, int seed, int purpose, SymInt count,"
     " bool signed, bool labelled) -> (Tensor, Tensor, Tensor)",
     _sample_by_distance_kernel,

@@ -6,6 +6,7 @@ import math
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -16,13 +17,13 @@ from pyimplicit.checks import check_count, check_positive, check_tensor
 from pyimplicit.ops._library import register
 from pyimplicit.ops.bvh import check_coordinates
 from pyimplicit.ops.random import RowStreams
-from pyimplicit.ops.surface_batch import SurfaceTable, batch_distance, check_shapes, table_tensors
+from pyimplicit.ops.surface_batch import TABLE_SCHEMA, SurfaceTable, batch_distance, check_shapes, table_tensors
 
 # As kMostSources in csrc/sampling/query_points.h: the sources travel with the kernel's arguments.
 MOST_SOURCES = 16
 
-# Noise, mesh units, that may take points beyond what float32 holds.
-_FAR = 1e30
+# Noise, mesh units, that may take points beyond what float32 holds; and how many standard deviations it can be.
+_FAR, _MOST_NOISE = 1e30, 7.0
 
 
 @dataclass(frozen=True)
@@ -48,12 +49,32 @@ class PointSource:
             raise ValueError(f"purpose: expected less than 2**16 - 1, got {self.purpose}")
 
 
+@dataclass(frozen=True, eq=False)
+class PointSources:
+    """Several sources side by side, as the kernels take them: for who draws from the same ones again and again."""
+
+    counts: tuple[int, ...]
+    purposes: tuple[int, ...]
+    sigmas: tuple[float, ...]  # -1 for points uniform in the cube
+
+    @staticmethod
+    def of(sources: Sequence[PointSource]) -> PointSources:
+        """The sources, in their order; ValueError unless there is at least one, and at most `MOST_SOURCES`."""
+        if not 0 < len(sources) <= MOST_SOURCES:
+            raise ValueError(f"sources: expected between 1 and {MOST_SOURCES}, got {len(sources)}")
+        return PointSources(
+            tuple(source.count for source in sources),
+            tuple(source.purpose for source in sources),
+            tuple(-1.0 if source.sigma is None else float(source.sigma) for source in sources),
+        )
+
+
 def query_points(
     table: SurfaceTable,
     areas: Tensor,  # [F, 2]
     shapes: Tensor,  # [B]
     streams: RowStreams,
-    sources: Sequence[PointSource],
+    sources: Sequence[PointSource] | PointSources,
     half_side: float = 0.5,
     faces: bool = True,
 ) -> tuple[Tensor, Tensor | None]:
@@ -89,7 +110,8 @@ def query_points(
         >>> torch.allclose(points.sum(2), torch.ones(1, 5))
         True
     """
-    points, face = _query_points_op(*_checked(table, areas, shapes, streams, sources, half_side), faces)
+    arguments = _checked(table, areas, shapes, streams, sources, half_side)
+    points, face = _query_points_op(*arguments, faces, known=table.known)
     return points, face if faces else None
 
 
@@ -98,7 +120,7 @@ def labelled_query_points(
     areas: Tensor,  # [F, 2]
     shapes: Tensor,  # [B]
     streams: RowStreams,
-    sources: Sequence[PointSource],
+    sources: Sequence[PointSource] | PointSources,
     half_side: float = 0.5,
     *,
     signed: bool,
@@ -138,10 +160,14 @@ def labelled_query_points(
         True
     """
     arguments = _checked(table, areas, shapes, streams, sources, half_side)
-    if max(half_side, *(source.sigma or 0.0 for source in sources)) > _FAR:  # nobody can measure what overflows
+    *_, sigmas, half_side = arguments
+    noise = max(sigmas)
+    if max(half_side, noise) > _FAR:  # nobody can measure what overflows
         points, _ = _query_points_op(*arguments, False)
         return points, batch_distance(points, table, shapes, signed=signed)
-    points, distance = _labelled_points_op(*arguments, signed)
+    points, distance = _labelled_points_op(*arguments, signed, known=table.known)
+    if table.reach + _MOST_NOISE * noise < _FAR:
+        return points, distance  # without a look at them
     return check_coordinates("points", points), distance
 
 
@@ -150,20 +176,20 @@ def _checked(
     areas: Tensor,
     shapes: Tensor,
     streams: RowStreams,
-    sources: Sequence[PointSource],
+    sources: Sequence[PointSource] | PointSources,
     half_side: float,
 ) -> tuple[Any, ...]:
     """The operators' arguments; what cannot be drawn is refused."""
+    if not isinstance(sources, PointSources):
+        sources = PointSources.of(sources)
     shapes = check_shapes(shapes, table, None)
     areas = check_tensor("areas", areas, (table.triangles.shape[0], 2), (torch.int32,), table.device).contiguous()
     keys = streams.check(shapes.shape[0], table.device)
-    if not 0 < len(sources) <= MOST_SOURCES:
-        raise ValueError(f"sources: expected between 1 and {MOST_SOURCES}, got {len(sources)}")
     half_side = check_positive("half_side", half_side)
-    counts = [source.count for source in sources]
-    purposes = [source.purpose for source in sources]
-    sigmas = [-1.0 if source.sigma is None else float(source.sigma) for source in sources]
-    return (*table_tensors(table), areas, shapes, keys, streams.seed, counts, purposes, sigmas, half_side)
+    return (
+        *table_tensors(table), areas, shapes, keys, streams.seed, sources.counts, sources.purposes, sources.sigmas,
+        half_side,
+    )  # fmt: skip
 
 
 # ---- operators
@@ -173,7 +199,7 @@ def _query_points_kernel(*arguments: Any, plain: bool = False) -> tuple[Tensor, 
     """`plain` runs the plain body instead of the CPU's twin, for the tests."""
     *table, areas, shapes, keys, seed, counts, purposes, sigmas, half_side, faces = arguments
     points, face = _query_points_fake(*arguments)
-    sources = _sources(counts, purposes, sigmas)  # alive until the call ends
+    sources = _packed(tuple(counts), tuple(purposes), tuple(sigmas))  # alive until the call ends
     _native.call(
         "draw_query_points", shapes.device, table=tuple(table), areas=areas, shapes=shapes, keys=keys, seed=seed,
         batch=shapes.shape[0], each=sum(counts), sources=sources.buffer_info()[0],
@@ -186,7 +212,7 @@ def _labelled_points_kernel(*arguments: Any, plain: bool = False) -> tuple[Tenso
     """`plain` as above."""
     *table, areas, shapes, keys, seed, counts, purposes, sigmas, half_side, signed = arguments
     points, distance = _labelled_points_fake(*arguments)
-    sources = _sources(counts, purposes, sigmas)  # alive until the call ends
+    sources = _packed(tuple(counts), tuple(purposes), tuple(sigmas))  # alive until the call ends
     _native.call(
         "draw_labelled_points", shapes.device, table=tuple(table), areas=areas, shapes=shapes, keys=keys, seed=seed,
         batch=shapes.shape[0], each=sum(counts), sources=sources.buffer_info()[0], half_side=half_side,
@@ -204,8 +230,9 @@ def _labelled_points_fake(*arguments: Any) -> tuple[Tensor, Tensor]:
     )
 
 
-def _sources(counts: Sequence[int], purposes: Sequence[int], sigmas: Sequence[float]) -> array[int]:
-    """`PointSources` of csrc/sampling/query_points.h."""
+@lru_cache
+def _packed(counts: tuple[int, ...], purposes: tuple[int, ...], sigmas: tuple[float, ...]) -> array[int]:
+    """`PointSources` of csrc/sampling/query_points.h; nobody may write to it."""
     held = array("q", [len(counts)])
     first = 0
     for count, purpose, sigma in zip(counts, purposes, sigmas, strict=True):
@@ -225,7 +252,7 @@ def _query_points_fake(*arguments: Any) -> tuple[Tensor, Tensor]:
 
 
 _SCHEMA = (
-    ", ".join(f"Tensor {name}" for name in SurfaceTable.__annotations__) + ", Tensor areas, Tensor shapes, Tensor keys,"
+    f"{TABLE_SCHEMA}, Tensor areas, Tensor shapes, Tensor keys,"
     " int seed, int[] counts, int[] purposes, float[] sigmas, float half_side"
 )
 

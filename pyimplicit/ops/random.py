@@ -14,6 +14,9 @@ from torch import Tensor
 from pyimplicit import _native
 from pyimplicit.checks import FLOATS, check_count, check_tensor
 
+# Of the numbers of a stream.
+_BITS = (("seed", 63), ("shape", 32), ("step", 32), ("purpose", 16))
+
 
 @dataclass(frozen=True)
 class RandomStream:
@@ -40,8 +43,8 @@ class RandomStream:
     purpose: int = 0
 
     def __post_init__(self) -> None:
-        for name, bits in (("seed", 63), ("shape", 32), ("step", 32), ("purpose", 16)):
-            if check_count(name, getattr(self, name), minimum=0) >= 1 << bits:
+        for name, bits in _BITS:
+            if check_count(name, getattr(self, name), minimum=0) >> bits:
                 raise ValueError(f"{name}: expected less than 2**{bits}, got {getattr(self, name)}")
 
     def for_purpose(self, purpose: int) -> RandomStream:
@@ -72,7 +75,7 @@ class RowStreams:
         """
         if isinstance(keys, RandomStream):  # which has been checked
             row = torch.tensor([[keys.shape, keys.step]], dtype=torch.int64, device=device)
-            return RowStreams(RandomStream(seed).seed, row)
+            return RowStreams(seed if seed == keys.seed else RandomStream(seed).seed, row)
         check_tensor("keys", keys, ("B", 2), (torch.int64,))
         if keys.numel() and (int(keys.min()) < 0 or int(keys.max()) >= 1 << 32):
             raise ValueError(f"keys: expected 0 to 2**32 - 1, got {keys.min()}..{keys.max()}")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 from pyimplicit import _native
 from pyimplicit.checks import check_tensor
 from pyimplicit.ops._closest_feature import ClosestFeature
-from pyimplicit.ops._library import register
+from pyimplicit.ops._library import is_plain, register
 from pyimplicit.ops.bvh import SIGN_METHODS, SurfaceBVH, check_coordinates, leaf_of_triangles
 from pyimplicit.ops.surface import ClosestPoint
 
@@ -22,7 +23,7 @@ from pyimplicit.ops.surface import ClosestPoint
 class SurfaceTable:
     """Several hierarchies as one: their arrays, each kind one behind the other, and where each one's own begin.
 
-    Tensors only, like `SurfaceBVH`, so it can be moved, saved and shared.
+    Tensors and numbers only, like `SurfaceBVH`, so it can be moved, saved and shared.
     """
 
     entries: Tensor  # [S, 16] int64, `SurfaceEntry` of csrc/surface/surface_batch.h
@@ -37,6 +38,11 @@ class SurfaceTable:
     start_leaf: Tensor
     start_distance: Tensor
     pseudonormals: Tensor
+    reach: float = math.inf  # no coordinate of a surface is larger, mesh units
+    known: int = field(init=False)  # arguments of an operator that begin with these tensors and are known to be plain
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "known", len(_TABLE) if is_plain(table_tensors(self)) else 0)
 
     @staticmethod
     def of(bvhs: Sequence[SurfaceBVH], signs: Sequence[str]) -> SurfaceTable:
@@ -56,10 +62,13 @@ class SurfaceTable:
             if bvh.device != device:
                 raise ValueError(f"bvhs: expected all on {device}, got one on {bvh.device}")
             bvh.check_sign(sign)
-        parts: dict[str, list[Tensor]] = {name: [] for name in SurfaceTable.__annotations__ if name != "entries"}
+        parts: dict[str, list[Tensor]] = {name: [] for name in _TABLE if name != "entries"}
         begins = dict.fromkeys(parts, 0)
         rows = []
+        reach = 0.0
         for bvh, sign in zip(bvhs, signs, strict=True):
+            center = bvh.center.tolist()
+            reach = max(reach, max(map(abs, center)) + 1 / bvh.scale)
             optional = {
                 "start_leaf": bvh.start_leaf,
                 "start_distance": bvh.start_distance,
@@ -71,7 +80,7 @@ class SurfaceTable:
                 + [-1 if array is None else begins[name] for name, array in optional.items()]
                 + [bvh.triangles.shape[0], 0 if bvh.start_leaf is None else bvh.start_leaf.shape[0]]
                 + [SIGN_METHODS[sign], int(bvh.is_closed)]
-                + [_bits(number) for number in (bvh.scale, bvh.start_half_side, *bvh.center.tolist())]
+                + [_bits(number) for number in (bvh.scale, bvh.start_half_side, *center)]
             )
             for name, held in parts.items():
                 array = made[name] if name in made else getattr(bvh, name)
@@ -82,7 +91,7 @@ class SurfaceTable:
         arrays = {
             name: held[0] if len(held) == 1 else torch.cat(held) if held else empty for name, held in parts.items()
         }
-        return SurfaceTable(torch.tensor(rows, dtype=torch.int64, device=device), **arrays)
+        return SurfaceTable(torch.tensor(rows, dtype=torch.int64, device=device), **arrays, reach=reach)
 
     @property
     def device(self) -> torch.device:
@@ -160,7 +169,7 @@ def check_shapes(shapes: Tensor, table: SurfaceTable, rows: int | None) -> Tenso
     """Return shapes [B] contiguous, or refuse what does not name surfaces of the table."""
     check_tensor("shapes", shapes, ("B" if rows is None else rows,), (torch.int64,), table.device)
     count = table.entries.shape[0]
-    one = shapes.device.type == "cpu" and shapes.numel() == 1 and not torch.compiler.is_compiling()
+    one = shapes.is_cpu and shapes.numel() == 1 and not torch.compiler.is_compiling()
     if one and 0 <= shapes.item() < count:
         return shapes  # without a tensor operation
     known = ((shapes >= 0) & (shapes < count)).all()
@@ -176,15 +185,18 @@ def _bits(number: float) -> int:
     return value
 
 
+_TABLE = tuple(name for name, kind in SurfaceTable.__annotations__.items() if kind == "Tensor")
+TABLE_SCHEMA = ", ".join(f"Tensor {name}" for name in _TABLE)
+
+
 def table_tensors(table: SurfaceTable) -> tuple[Tensor, ...]:
     """The table's tensors, in their order."""
-    return tuple(getattr(table, name) for name in _TABLE)
+    return tuple([getattr(table, name) for name in _TABLE])  # a list is faster
 
 
 # ---- operators
 
-_TABLE = tuple(SurfaceTable.__annotations__)
-_SCHEMA = "Tensor points, " + ", ".join(f"Tensor {name}" for name in _TABLE) + ", Tensor shapes"
+_SCHEMA = f"Tensor points, {TABLE_SCHEMA}, Tensor shapes"
 
 
 def _query(points: Tensor, table: Sequence[Tensor], shapes: Tensor, signed: bool, **outputs: Tensor | None) -> None:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 from pyimplicit import ops
 from pyimplicit.checks import check_positive
 from pyimplicit.ops import PointSource
-from pyimplicit.ops.query_points import MOST_SOURCES
+from pyimplicit.ops.query_points import MOST_SOURCES, PointSources
 from pyimplicit.sampling.rows import CUBE, Drawn, DrawsOneRow, DrawsRows, Rows, Strategy, draw_rows
+
+# Numbers of points that a mixture knows its parts of.
+_MOST_KEPT = 64
 
 
 @dataclass(frozen=True)
@@ -18,7 +22,7 @@ class Uniform(DrawsOneRow):
 
     def draw_rows(self, rows: Rows, count: int) -> Drawn:
         """Draw points [B, count, 3]."""
-        return _draw([PointSource(count, None, rows.purpose)], rows)
+        return _draw(PointSources.of([PointSource(count, None, rows.purpose)]), rows)
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,7 @@ class UniformBox(DrawsOneRow):
 
     def draw_rows(self, rows: Rows, count: int) -> Drawn:
         """Draw points [B, count, 3]."""
-        return _draw([PointSource(count, None, rows.purpose)], rows, self.half_edge)
+        return _draw(PointSources.of([PointSource(count, None, rows.purpose)]), rows, self.half_edge)
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,7 @@ class SurfaceNoise(DrawsOneRow):
 
     def draw_rows(self, rows: Rows, count: int) -> Drawn:
         """Draw points [B, count, 3]."""
-        return _draw([PointSource(count, self.sigma, rows.purpose)], rows)
+        return _draw(PointSources.of([PointSource(count, self.sigma, rows.purpose)]), rows)
 
 
 @dataclass(frozen=True)
@@ -109,12 +113,29 @@ class Mixture(DrawsOneRow):
 
     def draw_rows(self, rows: Rows, count: int) -> Drawn:
         """Draw points [B, count, 3], component after component."""
-        parts: list[Drawn] = []
-        together: list[PointSource] = []  # sources that one pass of the kernel serves
+        key = (count, rows.purpose)
+        passes = self._passes.get(key)
+        if passes is None:
+            if len(self._passes) >= _MOST_KEPT:
+                self._passes.clear()
+            passes = self._passes[key] = self._in_passes(count, rows.purpose)
+        return Drawn.join(
+            [_draw(each, rows) if isinstance(each, PointSources) else each.draw(rows) for each in passes], rows
+        )
+
+    @cached_property
+    def _passes(self) -> dict[tuple[int, int], list[PointSources | _Part]]:
+        """What `_in_passes` has found: the same numbers of points are drawn again and again."""
+        return {}
+
+    def _in_passes(self, count: int, purpose: int) -> list[PointSources | _Part]:
+        """Several sources at once where one pass of the kernel serves them."""
+        passes: list[PointSources | _Part] = []
+        together: list[PointSource] = []
 
         def flush() -> None:
             if together:
-                parts.append(_draw(together, rows))
+                passes.append(PointSources.of(together))
                 together.clear()
 
         for place, (component, part) in enumerate(zip(self.components, self.counts(count), strict=True)):
@@ -124,24 +145,36 @@ class Mixture(DrawsOneRow):
             if isinstance(source, Uniform | SurfaceNoise):
                 sigma = source.sigma if isinstance(source, SurfaceNoise) else None
                 # Purposes two apart: noise uses its own and the next.
-                together.append(PointSource(part, sigma, rows.purpose + 2 * place))
+                together.append(PointSource(part, sigma, purpose + 2 * place))
                 if len(together) == MOST_SOURCES:
                     flush()
             else:
                 flush()
-                parts.append(draw_rows(source, rows.branch(place), part))
+                passes.append(_Part(source, place, part))
         flush()
-        return Drawn.join(parts, rows)
+        return passes
 
 
-def _draw(sources: list[PointSource], rows: Rows, half_edge: float = CUBE) -> Drawn:
+@dataclass(frozen=True)
+class _Part:
+    """A component of a mixture that draws by itself."""
+
+    source: Strategy | DrawsRows
+    place: int  # in the mixture
+    count: int
+
+    def draw(self, rows: Rows) -> Drawn:
+        return draw_rows(self.source, rows.branch(self.place), self.count)
+
+
+def _draw(sources: PointSources, rows: Rows, half_edge: float = CUBE) -> Drawn:
     surfaces, signed = rows.surfaces, rows.label == "signed"
     if rows.label is None:
         points, _ = ops.query_points(
             surfaces.table, surfaces.areas, rows.shapes, rows.streams, sources, half_edge, faces=False
         )
         return Drawn(points)
-    surfaces.note(sum(source.count for source in sources) * rows.shapes.shape[0])
+    surfaces.note(sum(sources.counts) * rows.shapes.shape[0])
     table = surfaces.signed_table if signed else surfaces.table
     points, distance = ops.labelled_query_points(
         table, surfaces.areas, rows.shapes, rows.streams, sources, half_edge, signed=signed

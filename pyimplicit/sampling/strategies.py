@@ -74,12 +74,18 @@ def resolve_strategy(strategy: str | Strategy) -> Strategy:
             raise TypeError(f"strategy: expected a name or a Strategy, got {type(strategy).__name__}")
         return strategy
     key, bracket, text = strategy.lower().removeprefix("s_").partition("(")
-    known = (*STRATEGIES.values(), *RELATED_STRATEGIES.values())
-    for candidate in known:
-        if key in (candidate.name, candidate.symbol.lower()):
-            return _with_parameters(candidate, strategy, text) if bracket else candidate
-    names = ", ".join(f"{candidate.name} (S_{candidate.symbol})" for candidate in known)
+    found = _BY_KEY.get(key)
+    if found is not None:
+        return _with_parameters(found, strategy, text) if bracket else found
+    names = ", ".join(f"{known.name} (S_{known.symbol})" for known in dict.fromkeys(_BY_KEY.values()))
     raise ValueError(f"strategy: expected one of {names}, got {strategy!r}")
+
+
+_BY_KEY = {
+    key: strategy
+    for strategy in (*STRATEGIES.values(), *RELATED_STRATEGIES.values())
+    for key in (strategy.name, strategy.symbol.lower())
+}
 
 
 def _with_parameters(strategy: Strategy, given: str, text: str) -> Strategy:

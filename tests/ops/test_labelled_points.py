@@ -199,6 +199,36 @@ def test_infinite_noise_and_far_points(device):
         assert torch.equal(distance, ops.batch_distance(points, batch.table, one, signed=False))
 
 
+def test_no_vertex_is_beyond_the_reach_of_a_table():
+    """By which points are known to be finite without a look at them."""
+    for size, offset in ((1.0, (0, 0, 0)), (1e-6, (3, -7, 0.5)), (1e20, (0, -4e20, 1))):
+        vertices, faces = MESHES["ring"]
+        moved_there = vertices.double() * size + torch.tensor(offset, dtype=torch.float64)
+        table = SurfaceTable.of([ops.build_bvh(moved_there, faces)], ["winding"])
+        largest = float(moved_there.abs().max())
+        assert largest <= table.reach <= 2 * largest + 2 * size
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_compiled_whole(device, signed):
+    """One graph without a break, and the same bits."""
+    batch = SurfaceBatch.single(surface_of("ring", device, prepared=True))
+    table, areas, shapes = batch.signed_table, batch.areas, batch.all_shapes
+    keys = torch.tensor([[0, 9]], device=device)
+
+    def draw(seed: Tensor) -> tuple[Tensor, Tensor]:
+        sources = [PointSource(700, 0.001, 0), PointSource(300, None, 2)]
+        points, distance = ops.labelled_query_points(
+            table, areas, shapes, RowStreams(5, keys + seed), sources, signed=signed
+        )
+        return points * 2, distance * 2
+
+    torch._dynamo.reset()
+    seed = torch.tensor(3, device=device)
+    found = torch.compile(draw, fullgraph=True, backend="aot_eager")(seed)
+    assert all(torch.equal(one, other) for one, other in zip(found, draw(seed), strict=True))
+
+
 def test_strided_arrays(device):
     bvh = bvh_of(MESHES["ring"], device)
     table, areas = SurfaceTable.of([bvh], ["winding"]), ops.build_area_table(bvh.triangles)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import pickle
 
 import pytest
 import torch
@@ -163,6 +165,21 @@ def test_components_draw_apart():
     one, other = twice.draw(SQUARE, 4000, RandomStream(1)).chunk(2)
     assert float(torch.corrcoef(torch.stack([one[:, 0], other[:, 0]]))[0, 1].abs()) < 0.1
     assert not (one == other).any(1).any()
+
+
+def test_a_mixture_draws_the_same_whatever_it_drew_before():
+    """What it keeps between draws is for one number of points and one purpose, and copies do without."""
+    parts = (Component(0.6, SurfaceNoise(0.1)), Component(0.3, Linear()), Component(0.1, Uniform()))
+    used = Mixture("m", "M", parts)
+    for count in range(1, 200):
+        used.draw(SURFACE, count, RandomStream(count))
+    for count, purpose in ((150, 0), (150, 3), (10, 0)):
+        stream = RandomStream(5, purpose=purpose)
+        expected = Mixture("m", "M", parts).draw(SURFACE, count, stream)
+        for mixture in (used, used, pickle.loads(pickle.dumps(used)), copy.deepcopy(used)):
+            assert torch.equal(mixture.draw(SURFACE, count, stream), expected)
+    assert used == Mixture("m", "M", parts)
+    assert hash(used) == hash(Mixture("m", "M", parts))
 
 
 # ---- seeds
