@@ -100,8 +100,9 @@ void measure_faces(Array<const float> vertices, Array<const int32_t> faces, int6
 
 void build_pseudonormals(Array<const float> corners, Array<const int32_t> vertex, Array<const int32_t> ring,
                          int64_t count, int64_t vertices, Array<int32_t> packed, Array<float> sums,
-                         Array<uint8_t> crossed, Array<uint8_t> close, Executor executor) {
-  topology::PseudonormalBuilder(corners, vertex, ring, count, vertices, executor).build(packed, sums, crossed, close);
+                         Array<uint8_t> crossed, Array<uint8_t> close, Array<uint8_t> gentle, Executor executor) {
+  topology::PseudonormalBuilder(corners, vertex, ring, count, vertices, executor)
+      .build(packed, sums, crossed, close, gentle);
 }
 
 void group_cells(Array<const int32_t> cells, int64_t rows, int64_t points, int64_t cell_count, Array<int32_t> order,
@@ -247,7 +248,7 @@ PYBIND11_MODULE(_cpu, m, pybind11::mod_gil_not_used()) {
   define(m, "measure_faces", &measure_faces,
          {"vertices", "faces", "count", "x", "y", "z", "area", "volume", "executor"});
   define(m, "build_pseudonormals", &build_pseudonormals,
-         {"corners", "vertex", "ring", "count", "vertices", "packed", "sums", "crossed", "close", "executor"});
+         {"corners", "vertex", "ring", "count", "vertices", "packed", "sums", "crossed", "close", "gentle", "executor"});
   define(m, "group_cells", &group_cells, {"cells", "rows", "points", "cell_count", "order", "start", "executor"});
   define_channels<float>(m, "float32");
   define_channels<double>(m, "float64");

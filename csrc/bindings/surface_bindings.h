@@ -18,13 +18,13 @@ void surface_query(Array<const T> points, int64_t count, Array<const int64_t> or
                    Array<const float> frames, Array<const float> triangles, Array<const int32_t> triangle_face,
                    Array<const double> center, double scale, Array<const int32_t> start_leaf,
                    Array<const float> start_distance, int start_resolution, double start_half_side,
-                   Array<const int32_t> pseudonormals, int sign_method, bool inherit,
+                   Array<const int32_t> pseudonormals, Array<const int32_t> leaf_sides, int sign_method, bool inherit,
                    bool plain, Array<T> distance, Array<T> closest, Array<int32_t> slot, Array<int64_t> face,
                    Array<T> barycentric, Executor executor) {
   const Bvh bvh = {boxes, links, moments, leaf_first, frames, triangles, triangle_face, center, scale};
   const StartGrid start = {start_leaf, start_distance, start_resolution, float(start_half_side)};
-  const SurfaceQuery<T> query = {points,  order,    nullptr, bvh,  start, SignMethod(sign_method), pseudonormals,
-                                 inherit, distance, closest, slot, face,  barycentric};
+  const SurfaceQuery<T> query = {points,     order,   nullptr,  bvh,     start, SignMethod(sign_method), pseudonormals,
+                                 leaf_sides, inherit, distance, closest, slot,  face,                    barycentric};
   run_query(query, count, plain, executor);
 }
 
@@ -105,7 +105,7 @@ void define_surface_for_type(py::module_& m, const std::string& type) {
   define(m, name("surface_query").c_str(), &surface_query<T>,
          {"points", "count", "order", "boxes", "links", "moments", "leaf_first", "frames", "triangles",
           "triangle_face", "center", "scale", "start_leaf", "start_distance", "start_resolution", "start_half_side",
-          "pseudonormals", "sign_method", "inherit", "plain", "distance", "closest", "slot", "face", "barycentric",
+          "pseudonormals", "leaf_sides", "sign_method", "inherit", "plain", "distance", "closest", "slot", "face", "barycentric",
           "executor"});
   define(m, name("contains").c_str(), &contains<T>,
          {"points", "count", "links", "moments", "leaf_first", "frames", "triangles", "center", "scale", "plain",

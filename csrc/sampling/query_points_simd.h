@@ -43,6 +43,12 @@ inline void draw_block(const DrawQueryPoints& kernel, const PointSource& source,
   int64_t triangle[kBlock];
   for (int i = 0; i < count; ++i) words[i] = stream.words(index + i);
   for (int i = 0; i < count; ++i) triangle[i] = pick(areas, e.triangles, words[i].w[0], words[i].w[1]);
+  // They lie anywhere in memory: on their way while something else is done.
+  for (int i = 0; i < count; ++i) {
+    const float* const corners = bvh.triangles + 9 * triangle[i];
+    __builtin_prefetch(corners);
+    __builtin_prefetch(corners + 8);
+  }
   Vec3d points[kBlock];
   for (int i = 0; i < count; ++i) {
     const int64_t t = triangle[i];

@@ -25,24 +25,22 @@ struct Search {
   }
 };
 
-// On which side of a leaf's nearest triangle a point lies: -1 behind it, 0 where float32 does not know.
-struct Side {
-  int sign = 0;
-  int32_t slot = 0;
-};
-
-// float32 knows where no other triangle of the leaf is as near, and the point's foot lies in it, all by more than rounding.
-// A triangle of another leaf may be as near; faces with one so close to them are marked as unsure (geometry/signs.py).
-// `squared` and `heights` are those of the search's leaf.
-inline Side side_of_nearest(const Bvh& bvh, const Search& search, F8 squared, const Heights& heights) {
-  const int32_t leaf = search.leaf;
-  const float rounding = search.rounding, cutoff = Bvh::cutoff(search.squared, rounding);
-  const unsigned held = (1u << (bvh.leaf_first[leaf + 1] - bvh.leaf_first[leaf])) - 1;  // the rest repeats the first one
-  const unsigned close = bits_of(squared < splat(cutoff)) & held;
-  if (close == 0 || (close & (close - 1)) != 0) return {};
+// On which side of a leaf's nearest triangle a point lies: 1 outside, -1 inside, 0 where float32 does not know.
+//
+// It knows where no other triangle of the leaf is as near, and the point's foot lies in it, all by more than rounding; or
+// by the plane of a gentle one (LeafSides). A triangle of another leaf may be as near; faces with one so close to them are
+// marked as unsure (geometry/signs.py). `squared` and `heights` are those of the search's leaf.
+inline int side_of_nearest(LeafSides sides, const Search& search, F8 squared, const Heights& heights) {
+  const float rounding = search.rounding, distance = std::sqrt(search.squared), farthest = distance + rounding;
+  const unsigned close = bits_of(squared < splat(farthest * farthest)) & sides.held();  // others repeat the first one
+  const float high = distance < float(kGentleFar) * rounding ? INFINITY : float(kGentleHeight) * distance;
+  // Not squared: leaf_distances does that, and would round otherwise than where nobody asks for heights.
   const F8 z = heights.height, away = max8(z, -z);
-  if ((bits_of((heights.room > splat(rounding * rounding)) & (away > splat(rounding))) & close) == 0) return {};
-  return {(bits_of(z < F8{}) & close) != 0 ? -1 : 1, bvh.leaf_first[leaf] + __builtin_ctz(close)};
+  const unsigned upright = bits_of(away > splat(high)) & close & sides.gentle();
+  const unsigned alone = (close & (close - 1)) == 0 ? close & sides.sure() : 0;
+  const unsigned known = upright | (bits_of((heights.room > splat(rounding * rounding)) & (away > splat(rounding))) & alone);
+  if (known == 0) return 0;
+  return (bits_of(z < F8{}) & (known & (0 - known))) != 0 ? -1 : 1;
 }
 
 // One that also keeps every leaf which rounding might have put behind the nearest, for a second look in double

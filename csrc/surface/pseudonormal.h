@@ -12,6 +12,29 @@ constexpr int kPacked = 6;  // of each face: edges ab, bc, ca, corners a, b, c; 
 // Where rounding could take one side for the other. All six of a face say so if its own normal cannot be relied on.
 constexpr int32_t kUnsure = int32_t(0x80008000u);
 
+// What is known of a leaf's faces, packed into 32 bits, a bit for each of the eight: which of them there are, whose
+// normals can be relied on, and which are gentle.
+//
+// A gentle face can be relied on, and so can its plane alone for points nearest to its edges and corners: those above the
+// plane are outside, those below it inside. All faces that share a corner with it are within kGentleAngle of it, one
+// sheet, and no narrower than kGentleRoom, so that around it the surface is the graph of a function over its plane, whose
+// slope is at most tan kGentleAngle. Let p be at distance d >= kGentleFar r from the nearest point e of the face, where r
+// is what distances may be off by (Bvh::rounding): no point of the surface is nearer to p than d - 2 r. Then the direction
+// from e to p leans against no path on the surface by more than the sine 2 sqrt(r / d) <= 1/4, and so is above or below
+// the graph as p is above or below the plane, if its height is more than 0.42 d. kGentleHeight leaves room for rounding.
+struct LeafSides {
+  uint32_t bits;
+
+  PIM_HOST_DEVICE unsigned held() const { return bits & 0xFF; }
+  PIM_HOST_DEVICE unsigned sure() const { return bits >> 8 & 0xFF; }
+  PIM_HOST_DEVICE unsigned gentle() const { return bits >> 16 & 0xFF; }
+};
+
+constexpr double kGentleAngle = 35;     // degrees
+constexpr double kGentleFar = 64;       // in units of what distances may be off by
+constexpr double kGentleHeight = 0.5;   // of the distance
+constexpr double kGentleRoom = 5.2e-4;  // of a triangle's least height, 128 times Bvh::rounding(1)
+
 // Cosines that packing may be off by, with room to spare.
 constexpr double kPackingError = 1e-4;
 

@@ -14,7 +14,7 @@ namespace pyimplicit::topology {
 constexpr double kFolded = -1 + 1e-6;  // of two faces at an edge: less is one sheet on top of the other
 constexpr double kSharp = -0.6;        // of two faces at a vertex: less is a wedge below 53 degrees
 constexpr double kUpright = 0.05;      // of a face and its vertex: more is one that is seen from above
-constexpr double kGentle = 0.5;        // the same: more is one that no other face at the vertex can be sharp with
+constexpr double kBlunt = 0.5;         // the same: more is one that no other face at the vertex can be sharp with
 
 // A face with less area than this, in units of its longest edge squared, has no normal to speak of.
 constexpr double kNoArea = 1e-8;
@@ -74,9 +74,9 @@ class PseudonormalBuilder {
         sharp_(3 * count, 0), start_(vertices, -1), faces_at_(vertices, 0), at_vertex_(vertices) {}
 
   // Normals [F, 6] as packed in pseudonormal.h, and, if not null, the sums themselves [F, 7, 3] by Feature. For each
-  // face whether one that shares a corner with it crosses it, lies on it, or may do so (`crossed` [F]), and whether one
-  // forms a sharp wedge with it (`close` [F]).
-  void build(int32_t* packed, float* sums, uint8_t* crossed, uint8_t* close) {
+  // face whether one that shares a corner with it crosses it, lies on it, or may do so (`crossed` [F]), whether one
+  // forms a sharp wedge with it (`close` [F]), and whether it is gentle as far as they are concerned (`gentle` [F]).
+  void build(int32_t* packed, float* sums, uint8_t* crossed, uint8_t* close, uint8_t* gentle) {
     parallel_for(count_, [&](int64_t face) { measure(face); }, executor_, kBlock);
     for (int64_t face = count_ - 1; face >= 0; --face) {
       if (names_vertex_twice(vertex_ + 3 * face)) continue;
@@ -95,19 +95,22 @@ class PseudonormalBuilder {
       AtVertex& vertex = at_vertex_[vertex_[h]];
       if (!vertex.is_fan) vertex.sum = vertex.sum + shapes_[h / 3].angle[h % 3] * shapes_[h / 3].normal;
     }
-    parallel_for(count_, [&](int64_t face) { finish_face(face, packed, sums, crossed, close); }, executor_, kBlock);
+    parallel_for(count_, [&](int64_t face) { finish_face(face, packed, sums, crossed, close, gentle); }, executor_, kBlock);
   }
 
  private:
   struct Shape {
     Vec3f normal;    // unit, or zero
     float angle[3];  // radians
+    float height;    // the least
   };
   struct AtVertex {
     Vec3f sum;       // of normals by angle
     int32_t packed;  // its direction
     bool is_fan;     // its faces go around it once, each beside the next
     bool crossed;    // they may cross or lie on each other
+    float lowest;    // cosine between their sum and the normal that is farthest from it
+    float height;    // the least of theirs
   };
 
   Vec3d corner(int64_t h) const { return Vec3d(load3(corners_, h)); }
@@ -124,6 +127,7 @@ class PseudonormalBuilder {
     shape.angle[0] = quick_angle(sine, float(-scale * dot(ab, ca)));
     shape.angle[1] = quick_angle(sine, float(-scale * dot(bc, ab)));
     shape.angle[2] = quick_angle(sine, float(-scale * dot(ca, bc)));
+    shape.height = float(longest > 0 ? twice_area / std::sqrt(longest) : 0.0);
   }
 
   // The half-edge of the other face at an edge, or -1 if there is not exactly one that runs the other way.
@@ -154,7 +158,7 @@ class PseudonormalBuilder {
 
   void finish_vertex(int64_t v, std::vector<int32_t>& fan) {
     AtVertex& here = at_vertex_[v];
-    here = {{0, 0, 0}, kUnsure, false, true};
+    here = {{0, 0, 0}, kUnsure, false, true, -1, 0};
     if (faces_at_[v] == 0 || !gather_fan(v, fan)) return;
     here.is_fan = true;
     Vec3d sum = {0, 0, 0};
@@ -170,10 +174,15 @@ class PseudonormalBuilder {
     const double size = length(sum);
     const Vec3d up = (size > 0 ? 1 / size : 0.0) * sum;
     double lowest = 1;
-    for (const int32_t h : fan) lowest = smaller(lowest, dot(normal(h / 3), up));
+    here.height = INFINITY;
+    for (const int32_t h : fan) {
+      lowest = smaller(lowest, dot(normal(h / 3), up));
+      here.height = std::min(here.height, shapes_[h / 3].height);
+    }
+    here.lowest = float(lowest);
     // Seen from above, faces that all face upwards overlap only if they go around more than once.
     here.crossed = lowest > kUpright ? turns(fan, up) != 1 : cross_around(fan);
-    if (lowest < kGentle) find_sharp(fan);
+    if (lowest < kBlunt) find_sharp(fan);
   }
 
   // How often the faces go around their vertex.
@@ -218,10 +227,20 @@ class PseudonormalBuilder {
     }
   }
 
-  void finish_face(int64_t face, int32_t* packed, float* sums, uint8_t* crossed, uint8_t* close) const {
+  // Whether all faces around a vertex are as LeafSides says of those around a gentle one.
+  static bool is_gentle(const AtVertex& vertex, Vec3d own) {
+    const double size = length(Vec3d(vertex.sum));
+    if (vertex.crossed || !(vertex.height >= kGentleRoom) || !(size > 0)) return false;
+    // Two normals are no farther apart than both angles to the sum together.
+    const double one = dot(own, Vec3d(vertex.sum)) / size, other = vertex.lowest;
+    const double sines = std::sqrt(larger(0.0, 1 - one * one) * larger(0.0, 1 - other * other));
+    return one > 0 && other > 0 && one * other - sines > std::cos(kGentleAngle * 3.14159265358979 / 180);
+  }
+
+  void finish_face(int64_t face, int32_t* packed, float* sums, uint8_t* crossed, uint8_t* close, uint8_t* gentle) const {
     const Vec3d own = normal(face);
     Vec3d at_edge[3];
-    bool is_crossed = !(dot(own, own) > 0), is_close = false;
+    bool is_crossed = !(dot(own, own) > 0), is_close = false, gentle_so_far = true;
     for (int k = 0; k < 3; ++k) {
       const int64_t h = 3 * face + k;
       const int32_t other = mate(h);
@@ -230,12 +249,14 @@ class PseudonormalBuilder {
       const double cosine = dot(own, beyond);
       is_crossed = is_crossed || other < 0 || cosine < kFolded || vertex.crossed;
       is_close = is_close || cosine < kSharp || sharp_[h] != 0;
+      gentle_so_far = gentle_so_far && is_gentle(vertex, own);
       at_edge[k] = own + beyond;
       packed[kPacked * face + k] = pack_direction(at_edge[k]);
       packed[kPacked * face + 3 + k] = vertex.packed;
     }
     crossed[face] = is_crossed;
     close[face] = is_close;
+    gentle[face] = gentle_so_far && !is_crossed && !is_close;
     if (sums == nullptr) return;
     store3(sums, 7 * face, Vec3f(own));
     for (int k = 0; k < 3; ++k) {

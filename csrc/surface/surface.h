@@ -110,6 +110,7 @@ struct SurfaceQuery {
   StartGrid start;
   SignMethod sign_method;
   const int32_t* pseudonormals;  // [F, 6] by leaf slot, packed as in pseudonormal.h, for kPseudonormal
+  const int32_t* leaf_sides;     // [L] what is known of them for each leaf, see LeafSides; the CPU's twin reads it
   bool inherit;                // whether the surface is closed, so that the sign changes only across it
   // outputs
   T* distance;     // [N] mesh units, negative inside if signed

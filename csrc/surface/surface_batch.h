@@ -31,6 +31,7 @@ struct SurfaceTable {
   const int32_t* start_leaf;
   const float* start_distance;
   const int32_t* pseudonormals;
+  const int32_t* leaf_sides;
 
   PIM_HOST_DEVICE Bvh bvh(const SurfaceEntry& e) const {
     return {boxes + kBoxSize * kWidth * e.node,
@@ -77,6 +78,7 @@ struct SurfaceBatchQuery {
             table.start(e, with_sign),
             with_sign ? SignMethod(int(e.sign_method)) : SignMethod::kNone,
             e.pseudonormal < 0 ? nullptr : table.pseudonormals + kPacked * e.pseudonormal,
+            table.leaf_sides + e.leaf,
             e.inherit != 0,
             distance + first,
             full ? closest + 3 * first : nullptr,

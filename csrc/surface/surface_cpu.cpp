@@ -4,6 +4,7 @@
 #include <type_traits>
 
 #include "base/instruction_set.h"
+#include "base/key_order.h"
 #include "base/morton.h"
 #include "surface/surface_run.h"
 
@@ -64,18 +65,23 @@ void run_query_in_parts(const SurfaceQuery<float>& query, const QueryPart* parts
   const int64_t total = last.first + last.count;
   if (total > INT32_MAX) return run_query(query, total, false, executor);
   std::vector<int32_t> order(total);
-  for (const QueryPart* part = parts; part < parts + part_count; ++part) {
-    int32_t* const at = order.data() + part->first;
-    if (!part->by_leaf) {
-      morton_order(query.points + 3 * part->first, part->count, int32_t(part->first), at, executor);
-      continue;
+  const auto sort = [&](const QueryPart& part, Executor own) {
+    int32_t* const at = order.data() + part.first;
+    if (!part.by_leaf) {
+      return morton_order(query.points + 3 * part.first, part.count, int32_t(part.first), at, own);
     }
     int bits = 0, shift = 0;
     while (leaves >> bits > 0) ++bits;
-    while (bits - shift > 8 && int64_t(1) << (bits - shift) > 2 * part->count) ++shift;  // a point in every other place
-    const int32_t* const leaf = query.first_leaf + part->first;
-    order_by_keys(part->count, bits - shift, [&](int64_t i) { return uint32_t(leaf[i]) >> shift; }, int32_t(part->first), at,
-                  executor);
+    while (bits - shift > 8 && int64_t(1) << (bits - shift) > 2 * part.count) ++shift;  // a point in every other place
+    const int32_t* const leaf = query.first_leaf + part.first;
+    order_by_keys(part.count, bits - shift, [&](int64_t i) { return uint32_t(leaf[i]) >> shift; }, int32_t(part.first), at, own);
+  };
+  bool small = true;
+  for (int64_t k = 0; k < part_count; ++k) small = small && parts[k].count < 2 * kSortBlock;
+  if (small && total >= kSortBlock / 2) {  // a thread to each part, where a part is not worth several
+    parallel_for(part_count, [&](int64_t k) { sort(parts[k], Executor{-1, 1}); }, executor, 1);
+  } else {
+    for (int64_t k = 0; k < part_count; ++k) sort(parts[k], executor);
   }
   answer_in_order(query, order.data(), total, 32, executor);  // a point's own leaf does for a predecessor
 }

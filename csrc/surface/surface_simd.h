@@ -39,8 +39,8 @@ struct QueryRun {
     Vec3d point;
     int stream;
     Exact exact;
-    int32_t side_leaf;  // the leaf whose side is known, or -1
-    Side side;
+    int32_t side_leaf;  // the leaf that has been asked for the side, or -1
+    int side;           // as side_of_nearest says
     double distance, radius, sign;  // in coordinates of the hierarchy
   };
 
@@ -102,7 +102,12 @@ struct QueryRun {
     Heights heights;
     const F8 squared = leaf_distances(query.bvh, search.leaf, search.point, &heights);
     search.take(search.leaf, least(squared));
-    one.side = side_of_nearest(query.bvh, search, squared, heights);
+    note_side(one, search, squared, heights);
+  }
+
+  void note_side(Asked& one, const Search& search, F8 squared, const Heights& heights) const {
+    const LeafSides sides = {uint32_t(query.leaf_sides[search.leaf])};
+    one.side = side_of_nearest(sides, search, squared, heights);
     one.side_leaf = search.leaf;
   }
 
@@ -162,8 +167,12 @@ struct QueryRun {
       constexpr double kRounding = 1e-6;
       one.radius = one.distance - kRounding * (1 + Bvh::largest_of(searches[k].point));
       // In the order of what they cost.
+      if (one.side_leaf == searches[k].leaf && take_side(one, searches[k])) continue;
       if (query.inherit && inherit_from(stream[one.stream].ball, one)) continue;
-      if (!kExact && query.sign_method == SignMethod::kPseudonormal && find_side(one, searches[k])) continue;
+      if (!kExact && query.sign_method == SignMethod::kPseudonormal && one.side_leaf != searches[k].leaf) {
+        find_side(one, searches[k]);
+        if (take_side(one, searches[k])) continue;
+      }
       if (query.inherit && inherit_from_grid(one, searches[k].point)) continue;
       if (query.sign_method == SignMethod::kPseudonormal) {
         find_exact(one, searches[k]);
@@ -179,16 +188,16 @@ struct QueryRun {
     for (int k = 0; k < count; ++k) stream[asked[k].stream].ball = {asked[k].point, asked[k].radius, asked[k].sign};
   }
 
-  // Whether float32 is enough to tell the side; see sign_from_pseudonormal for what it takes.
-  bool find_side(Asked& one, const Search& search) const {
-    if (one.side_leaf != search.leaf) {
-      Heights heights;
-      const F8 squared = leaf_distances(query.bvh, search.leaf, search.point, &heights);
-      one.side = side_of_nearest(query.bvh, search, squared, heights);
-    }
-    if (one.side.sign == 0 || query.pseudonormals[kPacked * int64_t(one.side.slot)] == kUnsure) return false;
-    if (Bvh::largest_of(search.point) > 1) return false;
-    one.sign = one.side.sign;
+  void find_side(Asked& one, const Search& search) const {
+    Heights heights;
+    const F8 squared = leaf_distances(query.bvh, search.leaf, search.point, &heights);
+    note_side(one, search, squared, heights);
+  }
+
+  // Whether float32 was enough to tell the side; see sign_from_pseudonormal for what it takes.
+  bool take_side(Asked& one, const Search& search) const {
+    if (one.side == 0 || Bvh::largest_of(search.point) > 1) return false;
+    one.sign = one.side;
     return true;
   }
 

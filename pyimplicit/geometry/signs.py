@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from pyimplicit.ops import SurfaceBVH
+from pyimplicit.ops.bvh import UNSURE
 from pyimplicit.ops.overlap import find_overlap, winding_at_faces
 from pyimplicit.ops.topology import label_bodies, match_edges, measure_bodies, pseudonormals, weld_corners
 
@@ -15,8 +16,6 @@ from pyimplicit.ops.topology import label_bodies, match_edges, measure_bodies, p
 # heap of small bodies, in which the winding number decides near all but the largest.
 _MOST_REGIONS = 1024
 _FACES_OF_A_REGION = 64
-
-_UNSURE = -0x7FFF8000  # kUnsure of csrc/surface/pseudonormal.h
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +26,7 @@ class SurfaceSigns:
     is_oriented: bool  # no edge is inconsistent
     sure: Tensor | None  # [F] bool by slot: faces whose normals tell inside from outside; None if not closed, oriented
     pseudonormals: Tensor | None  # [F, 6] int32 by slot, packed; say "unsure" for the other faces
+    gentle: Tensor | None  # [F] bool by slot: sure ones whose plane also tells for points beyond their edges
 
     @property
     def method(self) -> str:
@@ -64,14 +64,14 @@ def find_signs(bvh: SurfaceBVH) -> SurfaceSigns:
     vertex = vertex.reshape(-1, 3)
     edges = match_edges(vertex, len(first))
     if not (edges.is_closed and edges.is_oriented):
-        return SurfaceSigns(edges.is_closed, edges.is_oriented, None, None)
+        return SurfaceSigns(edges.is_closed, edges.is_oriented, None, None, None)
     normals = pseudonormals(bvh.triangles, vertex, edges.ring, len(first))
     if find_overlap(bvh, vertex, normals.crossed, normals.close):
         sure = _outermost(bvh, edges.ring, normals.crossed) & (normals.close == 0)
     else:
         sure = torch.zeros(len(vertex), dtype=torch.bool, device=vertex.device)
-    normals.packed[~sure] = _UNSURE
-    return SurfaceSigns(True, True, sure, normals.packed)
+    normals.packed[~sure] = UNSURE
+    return SurfaceSigns(True, True, sure, normals.packed, sure & (normals.gentle != 0))
 
 
 def _outermost(bvh: SurfaceBVH, ring: Tensor, crossed: Tensor) -> Tensor:

@@ -311,9 +311,12 @@ class Surface:
     @cached_property
     def signed_hierarchy(self) -> SurfaceBVH:
         """The hierarchy with what signed queries need beside it."""
-        if self.signs.pseudonormals is None:
+        signs = self.signs
+        if signs.pseudonormals is None or signs.gentle is None:
             return self.hierarchy  # inherits no signs
-        return self._with_signs(self.hierarchy.closed(self.signs.pseudonormals.to(self.device)))
+        return self._with_signs(
+            self.hierarchy.closed(signs.pseudonormals.to(self.device), signs.gentle.to(self.device))
+        )
 
     def _with_signs(self, signed: SurfaceBVH) -> SurfaceBVH:
         """Share the start grid, and give it signs to pass on."""

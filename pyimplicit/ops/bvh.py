@@ -13,6 +13,8 @@ from pyimplicit.checks import check_finite, check_tensor
 
 SIGN_METHODS = {"pseudonormal": 1, "winding": 2}  # numbered as SignMethod in csrc/surface/surface.h
 
+UNSURE = -0x7FFF8000  # kUnsure of csrc/surface/pseudonormal.h
+
 # Points below this, and so what lies between two of them, are in float32's range.
 _SAFE_COORDINATE = 1e37
 
@@ -36,6 +38,7 @@ class SurfaceBVH:
     scale: float  # a power of two, 1 / mesh units
     is_closed: bool = False  # closed and consistently oriented: the sign changes across the surface only
     pseudonormals: Tensor | None = None  # [F, 6] int32 by slot, packed: edges ab bc ca, corners a b c
+    leaf_sides: Tensor | None = None  # [L] int32, `LeafSides` of csrc/surface/pseudonormal.h
     start_leaf: Tensor | None = None  # [R, R, R] int32, leaf nearest to the center of each cell of a grid
     start_distance: Tensor | None = None  # [R, R, R] float32, signed distance of those centers, of a closed surface
     start_half_side: float = 0.0  # of the cube around the mesh that the grid covers
@@ -47,15 +50,21 @@ class SurfaceBVH:
         }
         return replace(self, **moved)
 
-    def closed(self, pseudonormals: Tensor) -> SurfaceBVH:
+    def closed(self, pseudonormals: Tensor, gentle: Tensor) -> SurfaceBVH:
         """The same hierarchy, known to be of a closed and consistently oriented mesh.
 
         Args:
             pseudonormals: [F, 6] int32 by slot, as `pyimplicit.ops.topology.pseudonormals` packs them.
+            gentle: [F] bool by slot, which of them are gentle, as it says there.
         """
         count = self.triangle_face.shape[0]
         check_tensor("pseudonormals", pseudonormals, (count, 6), (torch.int32,), self.device)
-        return replace(self, is_closed=True, pseudonormals=pseudonormals.contiguous())
+        check_tensor("gentle", gentle, (count,), (torch.bool,), self.device)
+        leaves = leaf_of_triangles(self)
+        lane = torch.arange(count, dtype=torch.int32, device=self.device) - self.leaf_first[leaves]
+        bits = 1 + ((pseudonormals[:, 0] != UNSURE).int() << 8) + (gentle.int() << 16)
+        sides = torch.zeros_like(self.leaf_first[1:]).index_add_(0, leaves, bits << lane)
+        return replace(self, is_closed=True, pseudonormals=pseudonormals.contiguous(), leaf_sides=sides)
 
     def check_sign(self, sign: str) -> None:
         """Refuse a way to find signs that is unknown, or that this hierarchy was not built for."""

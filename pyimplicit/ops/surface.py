@@ -88,7 +88,7 @@ def unsigned_distance(
         tensor([5.])
     """
     points = check_points(points, bvh)
-    distance: Tensor = _distance_op(points, *_geometry(bvh), None, None, None, False, 0)
+    distance: Tensor = _distance_op(points, *_geometry(bvh), None, None, None, None, False, 0)
     return distance
 
 
@@ -123,9 +123,9 @@ def signed_distance(
     """
     points = check_points(points, bvh)
     bvh.check_sign(sign)
-    normals = bvh.pseudonormals if sign == "pseudonormal" else None
+    known = (bvh.pseudonormals, bvh.leaf_sides) if sign == "pseudonormal" else (None, None)
     distance: Tensor = _distance_op(
-        points, *_geometry(bvh), bvh.start_distance, normals, bvh.moments, bvh.is_closed, SIGN_METHODS[sign]
+        points, *_geometry(bvh), bvh.start_distance, *known, bvh.moments, bvh.is_closed, SIGN_METHODS[sign]
     )  # fmt: skip
     return distance
 
@@ -239,6 +239,7 @@ def _query(
     geometry: Sequence[Any],
     start_distance: Tensor | None = None,
     pseudonormals: Tensor | None = None,
+    leaf_sides: Tensor | None = None,
     moments: Tensor | None = None,
     inherit: bool = False,
     sign_method: int = 0,
@@ -250,7 +251,7 @@ def _query(
     _native.call(
         "surface_query", points.device, points.dtype, points=points, count=points.shape[0], order=order, **keywords,
         start_distance=start_distance, start_resolution=0 if start_leaf is None else start_leaf.shape[0],
-        moments=moments, pseudonormals=pseudonormals, sign_method=sign_method,
+        moments=moments, pseudonormals=pseudonormals, leaf_sides=leaf_sides, sign_method=sign_method,
         inherit=inherit, plain=False, **outputs,
     )  # fmt: skip
 
@@ -328,13 +329,13 @@ def _distance_backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
     )
     feature = ClosestFeature.of(geometry[4][slot.long()].to(points.dtype), barycentric)
     slope = feature.away(points, distance, closest) * (gradient * torch.where(signed < 0, -1.0, 1.0)).unsqueeze(-1)
-    return (slope, *[None] * 15)
+    return (slope, *[None] * 16)
 
 
 _distance_op = register(
     "surface_distance",
-    f"({_GEOMETRY_SCHEMA}, Tensor? start_distance, Tensor? pseudonormals, Tensor? moments, bool inherit,"
-    " int sign_method) -> Tensor",
+    f"({_GEOMETRY_SCHEMA}, Tensor? start_distance, Tensor? pseudonormals, Tensor? leaf_sides, Tensor? moments,"
+    " bool inherit, int sign_method) -> Tensor",
     _distance_kernel,
     lambda points, *_: points.new_empty(points.shape[0]),
     _distance_backward,

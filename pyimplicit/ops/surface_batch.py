@@ -38,6 +38,7 @@ class SurfaceTable:
     start_leaf: Tensor
     start_distance: Tensor
     pseudonormals: Tensor
+    leaf_sides: Tensor
     reach: float = math.inf  # no coordinate of a surface is larger, mesh units
     known: int = field(init=False)  # arguments of an operator that begin with these tensors and are known to be plain
 
@@ -74,7 +75,11 @@ class SurfaceTable:
                 "start_distance": bvh.start_distance,
                 "pseudonormals": bvh.pseudonormals if sign == "pseudonormal" else None,
             }
-            made = optional | {"triangle_leaf": leaf_of_triangles(bvh)}
+            known = bvh.leaf_sides if sign == "pseudonormal" else None
+            made = optional | {
+                "triangle_leaf": leaf_of_triangles(bvh),
+                "leaf_sides": torch.zeros_like(bvh.leaf_first[1:]) if known is None else known,
+            }
             rows.append(
                 [begins["boxes"], begins["frames"], begins["leaf_first"], begins["triangles"]]
                 + [-1 if array is None else begins[name] for name, array in optional.items()]

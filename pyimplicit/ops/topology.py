@@ -55,6 +55,7 @@ class Pseudonormals:
     packed: Tensor  # [F, 6] int32, directions at edges ab, bc, ca and corners a, b, c; see csrc/surface/pseudonormal.h
     crossed: Tensor  # [F] uint8, 1 where a face at the same vertex crosses this one or lies on it, or may do so
     close: Tensor  # [F] uint8, 1 where a face at the same vertex forms a sharp wedge with this one
+    gentle: Tensor  # [F] uint8, 1 where those at the same vertices leave it gentle; see csrc/surface/pseudonormal.h
     sums: Tensor | None  # [F, 7, 3] float32, sums of unit normals: face, edges, and weighted by angle the corners
 
 
@@ -256,12 +257,13 @@ def pseudonormals(
         _empty(count, 6, dtype=torch.int32),
         _empty(count, dtype=torch.uint8),
         _empty(count, dtype=torch.uint8),
+        _empty(count, dtype=torch.uint8),
         _empty(count, 7, 3, dtype=torch.float32) if sums else None,
     )
     _native.call(
         "build_pseudonormals", _CPU, corners=corners.contiguous(), vertex=vertex.contiguous(), ring=ring.contiguous(),
         count=count, vertices=vertices, packed=result.packed, sums=result.sums, crossed=result.crossed,
-        close=result.close,
+        close=result.close, gentle=result.gentle,
     )  # fmt: skip
     return result
 

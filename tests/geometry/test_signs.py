@@ -187,6 +187,54 @@ def test_which_faces_of_overlapping_spheres_are_sure():
     assert not signs.sure[from_other < 0.3].any()
 
 
+def test_gentle_faces_have_gentle_neighbours_that_are_not_narrow():
+    """As `LeafSides` says: within 35 degrees of all that share a corner, none of which is lower than 5.2e-4."""
+    for mesh in (sphere(0.4, 4), torus(), bumpy(0.1), split(CUBE, 3), random_field(1), sliver_box(1e3), knot(0.1)):
+        bvh = bvh_of(mesh)
+        gentle = find_signs(bvh).gentle
+        assert gentle is not None
+        corners = bvh.triangles.reshape(-1, 3, 3).double()
+        normals = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+        height = normals.norm(dim=1) / (corners - corners.roll(1, dims=1)).norm(dim=2).amax(1)
+        normals = torch.nn.functional.normalize(normals, dim=1)
+        _, vertex = torch.unique(corners.reshape(-1, 3), dim=0, return_inverse=True)
+        vertex = vertex.reshape(-1, 3)
+        for face in gentle.nonzero().squeeze(1)[:: max(1, int(gentle.sum()) // 200)]:
+            beside = (vertex.unsqueeze(2) == vertex[face]).any(2).any(1)
+            assert float((normals[beside] @ normals[face]).min()) > math.cos(math.radians(35.01))
+            assert float(height[beside].min()) > 5.19e-4
+
+
+def test_which_faces_are_gentle():
+    """All of a fine sphere, those in the middle of a box's sides, none that cannot be relied on or are too narrow."""
+
+    def gentle(mesh: Mesh) -> Tensor:
+        found = find_signs(bvh_of(mesh)).gentle
+        assert found is not None
+        return found
+
+    assert gentle(sphere(0.4, 3)).all()
+    assert not gentle(CUBE).any()
+    assert 0.4 < float(gentle(split(CUBE, 3)).double().mean()) < 0.9  # no corner of the middle ones is on an edge
+    assert not gentle(sliver_box(1e6)).any()
+    for mesh, _, _ in HARD.values():
+        signs = find_signs(bvh_of(mesh))
+        assert not (signs.gentle & ~signs.sure).any()
+
+
+def test_what_a_leaf_knows_of_its_faces():
+    """A bit for each face that is there, that can be relied on, and that is gentle."""
+    surface = Surface(*rounded(HARD["box on a box"][0]))
+    hierarchy, signs = surface.signed_hierarchy, surface.signs
+    assert hierarchy.leaf_sides is not None
+    assert surface.hierarchy.leaf_sides is None
+    for leaf, sides in enumerate(hierarchy.leaf_sides.tolist()):
+        slots = range(int(hierarchy.leaf_first[leaf]), int(hierarchy.leaf_first[leaf + 1]))
+        assert sides & 0xFF == (1 << len(slots)) - 1
+        assert sides >> 8 & 0xFF == sum(int(signs.sure[slot]) << lane for lane, slot in enumerate(slots))
+        assert sides >> 16 == sum(int(signs.gentle[slot]) << lane for lane, slot in enumerate(slots))
+
+
 def test_threads_change_nothing():
     for mesh in (knot(0.15), heap(8, times=2), random_field(0)):
         bvh = bvh_of(mesh)
@@ -196,10 +244,25 @@ def test_threads_change_nothing():
             torch.set_num_threads(threads)
             together = find_signs(bvh)
             assert torch.equal(alone.sure, together.sure)
+            assert torch.equal(alone.gentle, together.gentle)
             assert torch.equal(alone.pseudonormals, together.pseudonormals)
 
 
 # ---- signs
+
+
+@pytest.mark.parametrize("mesh", [sphere(0.4, 4), bumpy(0.05), knot(0.1), random_field(2), torus()])
+def test_signs_beside_edges_and_vertices_are_those_of_double_precision(device, mesh):
+    """Many points, most of them nearest to an edge or a vertex, where float32 relies on gentle faces."""
+    mesh = rounded(mesh)
+    surface, generator = Surface(*mesh, device=device), torch.Generator().manual_seed(0)
+    corners = mesh[0][mesh[1]]
+    for foot in (corners[:, 0], corners[:, :2].mean(1)):
+        for size in (1e-5, 3e-4, 1e-3, 1e-2):
+            arm = torch.nn.functional.normalize(torch.randn(foot.shape, generator=generator), dim=1)
+            points = (foot + size * arm.double()).float().to(device)
+            one, other = surface.signed_distance(points), surface.signed_distance(points.double())
+            assert not ((one < 0) != (other < 0))[other.abs() > 2e-6].any()
 
 
 @pytest.mark.parametrize("sign", ["auto", "pseudonormal"])

@@ -340,6 +340,7 @@ def test_moving_there_and_back(device):
 VERTICES, FACES = box()
 BVH = ops.build_bvh(VERTICES, FACES)
 POINTS = torch.zeros(2, 3)
+YES = torch.ones(12, dtype=torch.bool)
 NAN = torch.tensor([[0.0, 0.0, 0.0], [0.0, math.nan, 0.0]])
 
 
@@ -376,7 +377,9 @@ NAN = torch.tensor([[0.0, 0.0, 0.0], [0.0, math.nan, 0.0]])
         (lambda: ops.winding_number(NAN, BVH), ValueError, "points: expected finite"),
         (lambda: ops.winding_number(POINTS, BVH, 0.5), ValueError, "beta: expected at least 1"),
         (lambda: ops.winding_number(POINTS, BVH, math.nan), ValueError, "beta: expected at least 1, got nan"),
-        (lambda: BVH.closed(torch.zeros(5, 6).int()), ValueError, r"pseudonormals: expected shape \[12, 6"),
+        (lambda: BVH.closed(torch.zeros(5, 6).int(), YES), ValueError, r"pseudonormals: expected shape \[12, 6"),
+        (lambda: BVH.closed(torch.zeros(12, 6).int(), YES[1:]), ValueError, r"gentle: expected shape \[12\], got \[11"),
+        (lambda: BVH.closed(torch.zeros(12, 6).int(), YES.int()), TypeError, "gentle: expected dtype bool, got int32"),
     ],
 )
 def test_errors(call, error, words):
