@@ -2,11 +2,13 @@
 
     python -m benchmarks.bench_sampling [--folder MESHES] [--device cuda] [--out benchmarks/results]
 
-Recipes: "pool" weighs 100,000 uniform points by their distance and takes the wanted ones by torch.multinomial;
-"open3d" and "trimesh" draw surface points with that library. All label with open3d's signed distance, which is the
-fastest peer's, and get their scene and their mesh prepared beforehand, as our surface is; without open3d installed
-only ours is timed. In "warm" turns each way runs itself just before it is timed, as where points are drawn one call
-after the other; in "cold" ones the others have just used the caches, as a training step does. A row also says how many
+Recipes: "pool" weighs 100,000 uniform points by their distance and takes the wanted ones by torch.multinomial; "open3d"
+and "trimesh" draw surface points with that library. All label with open3d's distance, which is the fastest peer's, and
+get their scene and their mesh prepared beforehand, as our surface is; without open3d installed only ours is timed.
+Signs: open3d counts what a ray crosses, which says nothing on an open mesh, where ours come from the winding number; so
+points of open meshes are labelled with unsigned distances, too, and a table says how many signs differ from the exact
+winding number's. In "warm" turns each way runs itself just before it is timed, as where points are drawn one call after
+the other; in "cold" ones the others have just used the caches, as a training step does. A row also says how many
 distance queries a point took, and the last table what a training step pays for fresh points of all its shapes.
 """
 
@@ -28,6 +30,7 @@ from pyimplicit import networks, ops
 from pyimplicit.geometry import Mesh, Surface, SurfaceBatch
 from pyimplicit.ops import RandomStream, RowStreams
 from pyimplicit.sampling import STRATEGIES, Linear, Mixture, SurfaceNoise, sample_queries, sample_query_batch
+from pyimplicit.sampling.rows import Label
 
 TAU = 0.1
 POOL = 100_000
@@ -53,19 +56,20 @@ class Recipes:
             open3d.utility.Vector3dVector(vertices.astype(np.float64)), open3d.utility.Vector3iVector(faces)
         )
 
-    def signed(self, points: Any) -> Any:
-        """Signed distances [N]."""
-        return self.scene.compute_signed_distance(self.open3d.core.Tensor(points), nthreads=self.threads).numpy()
+    def label(self, points: Any, label: Label) -> Any:
+        """Distances [N], negative inside if signed."""
+        ask = self.scene.compute_signed_distance if label == "signed" else self.scene.compute_distance
+        return ask(self.open3d.core.Tensor(points), nthreads=self.threads).numpy()
 
-    def pool(self, count: int) -> tuple[Any, Any]:
+    def pool(self, count: int, label: Label) -> tuple[Any, Any]:
         """S_Linear by weighing a pool."""
         pool = torch.rand(POOL, 3) - 0.5
         distance = self.scene.compute_distance(self.open3d.core.Tensor(pool.numpy()), nthreads=self.threads).numpy()
         weights = (TAU - torch.from_numpy(distance)).clamp(min=0)
         points = pool[torch.multinomial(weights, count)].numpy()
-        return points, self.signed(points)
+        return points, self.label(points, label)
 
-    def mixture(self, strategy: Mixture, count: int, library: str) -> tuple[Any, Any]:
+    def mixture(self, strategy: Mixture, count: int, library: str, label: Label) -> tuple[Any, Any]:
         """Any mixture, with surface points of `library`."""
         parts = []
         for component, part in zip(strategy.components, strategy.counts(count), strict=True):
@@ -79,7 +83,7 @@ class Recipes:
             noise = np.random.default_rng().standard_normal((part, 3), dtype=np.float32)
             parts.append(points + np.float32(component.source.sigma) * noise)
         points = np.concatenate(parts)
-        return points, self.signed(points)
+        return points, self.label(points, label)
 
 
 def strategies(name: str, mesh: Mesh, threads: int, device: torch.device) -> list[dict[str, Any]]:
@@ -90,29 +94,49 @@ def strategies(name: str, mesh: Mesh, threads: int, device: torch.device) -> lis
     except ImportError:
         recipes = None
     rows = []
-    for strategy in STRATEGIES.values():
+    labels: tuple[Label, ...] = ("signed",) if surface.is_closed else ("signed", "unsigned")
+    for label, strategy in itertools.product(labels, STRATEGIES.values()):
         for count, turns in itertools.product(COUNTS, TURNS):
             seeds = iter(range(1 << 30))
             calls: dict[str, Callable[[], Any]] = {
-                "pyimplicit": lambda s=strategy, n=count, i=seeds: sample_queries(surface, s, n, next(i))
+                "pyimplicit": lambda s=strategy, n=count, i=seeds, kind=label: sample_queries(
+                    surface, s, n, next(i), label=kind
+                )
             }
             if recipes is None:
                 pass
             elif isinstance(strategy, Mixture):
                 for library in ("open3d", "trimesh"):
-                    calls[library] = lambda s=strategy, n=count, lib=library: recipes.mixture(s, n, lib)
+                    calls[library] = lambda s=strategy, n=count, lib=library, kind=label: recipes.mixture(
+                        s, n, lib, kind
+                    )
             elif count < POOL // 10:
-                calls["pool"] = lambda n=count: recipes.pool(n)
+                calls["pool"] = lambda n=count, kind=label: recipes.pool(n, kind)
             seconds = alternate(calls, device, rounds=5, warm_turns=turns == "warm")
             best = min((value for peer, value in seconds.items() if peer != "pyimplicit"), default=None)
             rows.append(
-                {"mesh": name, "strategy": f"S_{strategy.symbol}", "n": count, "turns": turns}
+                {"mesh": name, "label": label, "strategy": f"S_{strategy.symbol}", "n": count, "turns": turns}
                 | {f"{peer} Mpoints/s": count / value / 1e6 for peer, value in seconds.items()}
                 | {"ratio": None if best is None else best / seconds["pyimplicit"]}
                 | {"queries a point": queries_a_point(surface, strategy, count)}
             )
             print_rows("", rows[-1:])
     return rows
+
+
+def wrong_signs(name: str, mesh: Mesh, threads: int, device: torch.device, count: int = 2_000) -> dict[str, Any]:
+    """The share of uniform points whose sign is not that of the sum of all solid angles."""
+    surface = Surface(mesh, device=device)
+    points = sample_queries(surface, "uniform", count, sign="winding").points
+    inside = ops.winding_number(points.double(), surface.hierarchy, beta=float("inf")) > 0.5
+    row: dict[str, Any] = {"mesh": name, "closed": surface.is_closed, "points": count}
+    row["pyimplicit wrong"] = float(((surface.signed_distance(points) < 0) != inside).double().mean())
+    try:
+        found = torch.from_numpy(Recipes(mesh, threads).label(points.cpu().numpy(), "signed"))
+        row["open3d wrong"] = float(((found < 0) != inside.cpu()).double().mean())
+    except ImportError:
+        pass
+    return row
 
 
 def queries_a_point(surface: Surface, strategy: Any, count: int, labelled: bool = True) -> float:
@@ -194,9 +218,11 @@ def main(arguments: list[str] | None = None) -> None:
     print_rows(f"labelled query points on {device}", rows)
     prepared = [set_up(name, mesh, device) for name, mesh in found.items()]
     print_rows("set-up of S_Linear, and distance queries a point", prepared)
+    wrong = [wrong_signs(name, mesh, options.threads, device) for name, mesh in found.items()]
+    print_rows("signs that are not those of the winding number", wrong)
     steps = training_step(found, device, options.shapes)
     print_rows("fresh points beside a training step", steps)
-    print(save("sampling", rows + prepared + steps, device, options.out))
+    print(save("sampling", rows + prepared + wrong + steps, device, options.out))
 
 
 if __name__ == "__main__":
