@@ -105,8 +105,8 @@ void define_surface_for_type(py::module_& m, const std::string& type) {
   define(m, name("surface_query").c_str(), &surface_query<T>,
          {"points", "count", "order", "boxes", "links", "moments", "leaf_first", "frames", "triangles",
           "triangle_face", "center", "scale", "start_leaf", "start_distance", "start_resolution", "start_half_side",
-          "pseudonormals", "leaf_sides", "sign_method", "inherit", "plain", "distance", "closest", "slot", "face", "barycentric",
-          "executor"});
+          "pseudonormals", "leaf_sides", "sign_method", "inherit", "plain", "distance", "closest", "slot", "face",
+          "barycentric", "executor"});
   define(m, name("contains").c_str(), &contains<T>,
          {"points", "count", "links", "moments", "leaf_first", "frames", "triangles", "center", "scale", "plain",
           "inside", "executor"});

@@ -28,19 +28,21 @@ struct Search {
 // On which side of a leaf's nearest triangle a point lies: 1 outside, -1 inside, 0 where float32 does not know.
 //
 // It knows where no other triangle of the leaf is as near, and the point's foot lies in it, all by more than rounding; or
-// by the plane of a gentle one (LeafSides). A triangle of another leaf may be as near; faces with one so close to them are
-// marked as unsure (geometry/signs.py). `squared` and `heights` are those of the search's leaf.
+// where all that are as near are gentle (LeafSides) and agree. A triangle of another leaf may be as near; a sure face has
+// none that faces it so closely, nor one that crosses it (geometry/signs.py). `squared` and `heights` are those of the
+// search's leaf.
 inline int side_of_nearest(LeafSides sides, const Search& search, F8 squared, const Heights& heights) {
   const float rounding = search.rounding, distance = std::sqrt(search.squared), farthest = distance + rounding;
   const unsigned close = bits_of(squared < splat(farthest * farthest)) & sides.held();  // others repeat the first one
   const float high = distance < float(kGentleFar) * rounding ? INFINITY : float(kGentleHeight) * distance;
   // Not squared: leaf_distances does that, and would round otherwise than where nobody asks for heights.
   const F8 z = heights.height, away = max8(z, -z);
-  const unsigned upright = bits_of(away > splat(high)) & close & sides.gentle();
-  const unsigned alone = (close & (close - 1)) == 0 ? close & sides.sure() : 0;
-  const unsigned known = upright | (bits_of((heights.room > splat(rounding * rounding)) & (away > splat(rounding))) & alone);
-  if (known == 0) return 0;
-  return (bits_of(z < F8{}) & (known & (0 - known))) != 0 ? -1 : 1;
+  const unsigned gentle = bits_of(away > splat(high)) & sides.gentle();
+  const unsigned above = bits_of((heights.room > splat(rounding * rounding)) & (away > splat(rounding))) & sides.sure();
+  const unsigned below = bits_of(z < F8{}) & close;
+  // Without a branch: nobody can guess the side of points around a surface.
+  const int alone = (close & (close - 1)) == 0, known = ((close & ~gentle) == 0) | (alone & ((close & ~above) == 0));
+  return known * ((below == 0) - (below == close));
 }
 
 // One that also keeps every leaf which rounding might have put behind the nearest, for a second look in double

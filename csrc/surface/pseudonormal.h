@@ -15,13 +15,15 @@ constexpr int32_t kUnsure = int32_t(0x80008000u);
 // What is known of a leaf's faces, packed into 32 bits, a bit for each of the eight: which of them there are, whose
 // normals can be relied on, and which are gentle.
 //
-// A gentle face can be relied on, and so can its plane alone for points nearest to its edges and corners: those above the
-// plane are outside, those below it inside. All faces that share a corner with it are within kGentleAngle of it, one
-// sheet, and no narrower than kGentleRoom, so that around it the surface is the graph of a function over its plane, whose
-// slope is at most tan kGentleAngle. Let p be at distance d >= kGentleFar r from the nearest point e of the face, where r
-// is what distances may be off by (Bvh::rounding): no point of the surface is nearer to p than d - 2 r. Then the direction
-// from e to p leans against no path on the surface by more than the sine 2 sqrt(r / d) <= 1/4, and so is above or below
-// the graph as p is above or below the plane, if its height is more than 0.42 d. kGentleHeight leaves room for rounding.
+// A gentle face can be relied on, and so can its plane alone for points that are nearest to its edges and corners. All
+// faces that share a corner with it can be relied on, too, are within kGentleAngle of it, one sheet, and no narrower than
+// kGentleRoom: around it the surface is the graph of a function over its plane, whose slope is at most tan kGentleAngle.
+// Let p be at distance d >= kGentleFar r from the nearest point e of the face, where r is what distances may be off by
+// (Bvh::rounding), and no point of the surface nearer to p than d - 2 r. Then the direction from e to p leans against no
+// path on the surface by more than the sine 2 sqrt(r / d) <= 1/4, that is 15 degrees. One of the paths from e runs below
+// or above that direction, at a slope of at most kGentleAngle. So p is at least 75 - 35 = 40 degrees above the plane or
+// below it, more than any path, and above or below the graph likewise. A height of less than kGentleHeight d, 30 degrees,
+// contradicts all this and is left to others.
 struct LeafSides {
   uint32_t bits;
 
@@ -32,7 +34,7 @@ struct LeafSides {
 
 constexpr double kGentleAngle = 35;     // degrees
 constexpr double kGentleFar = 64;       // in units of what distances may be off by
-constexpr double kGentleHeight = 0.5;   // of the distance
+constexpr double kGentleHeight = 0.5;   // of the distance: the sine of 30 degrees
 constexpr double kGentleRoom = 5.2e-4;  // of a triangle's least height, 128 times Bvh::rounding(1)
 
 // Cosines that packing may be off by, with room to spare.

@@ -27,8 +27,7 @@ namespace pyimplicit {
 
 namespace {
 
-// Queries that one thread answers in a row, at most. They never depend on the number of threads, so that the first guesses,
-// and with them the last bits, do not either; long enough for the first of a chunk, which has no predecessor, not to
+// Queries that one thread answers in a row, at most: long enough for the first of a chunk, which has no predecessor, not to
 // matter.
 constexpr int64_t kChunk = 512;
 constexpr int64_t kSortFrom = 64;  // fewer queries are answered as they come
@@ -74,7 +73,8 @@ void run_query_in_parts(const SurfaceQuery<float>& query, const QueryPart* parts
     while (leaves >> bits > 0) ++bits;
     while (bits - shift > 8 && int64_t(1) << (bits - shift) > 2 * part.count) ++shift;  // a point in every other place
     const int32_t* const leaf = query.first_leaf + part.first;
-    order_by_keys(part.count, bits - shift, [&](int64_t i) { return uint32_t(leaf[i]) >> shift; }, int32_t(part.first), at, own);
+    const auto key_of = [&](int64_t i) { return uint32_t(leaf[i]) >> shift; };
+    order_by_keys(part.count, bits - shift, key_of, int32_t(part.first), at, own);
   };
   bool small = true;
   for (int64_t k = 0; k < part_count; ++k) small = small && parts[k].count < 2 * kSortBlock;

@@ -70,7 +70,7 @@ class SurfaceBVH:
         """Refuse a way to find signs that is unknown, or that this hierarchy was not built for."""
         if sign not in SIGN_METHODS:
             raise ValueError(f"sign: expected 'pseudonormal' or 'winding', got {sign!r}")
-        if sign == "pseudonormal" and self.pseudonormals is None:
+        if sign == "pseudonormal" and (self.pseudonormals is None or self.leaf_sides is None):
             raise ValueError("sign: 'pseudonormal' needs a closed, consistently oriented mesh; use 'winding'")
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -51,22 +51,26 @@ class PointSource:
 
 @dataclass(frozen=True, eq=False)
 class PointSources:
-    """Several sources side by side, as the kernels take them: for who draws from the same ones again and again."""
+    """Several sources side by side, as the kernels take them: for who draws from the same ones again and again.
 
-    counts: tuple[int, ...]
-    purposes: tuple[int, ...]
-    sigmas: tuple[float, ...]  # -1 for points uniform in the cube
+    Args:
+        sources: At least one, at most `MOST_SOURCES`; what is made of them stays as it is.
+    """
 
-    @staticmethod
-    def of(sources: Sequence[PointSource]) -> PointSources:
-        """The sources, in their order; ValueError unless there is at least one, and at most `MOST_SOURCES`."""
+    sources: Sequence[PointSource]
+    counts: tuple[int, ...] = field(init=False)
+    purposes: tuple[int, ...] = field(init=False)
+    sigmas: tuple[float, ...] = field(init=False)  # -1 for points uniform in the cube
+
+    def __post_init__(self) -> None:
+        sources = tuple(self.sources)
         if not 0 < len(sources) <= MOST_SOURCES:
             raise ValueError(f"sources: expected between 1 and {MOST_SOURCES}, got {len(sources)}")
-        return PointSources(
-            tuple(source.count for source in sources),
-            tuple(source.purpose for source in sources),
-            tuple(-1.0 if source.sigma is None else float(source.sigma) for source in sources),
-        )
+        object.__setattr__(self, "sources", sources)
+        object.__setattr__(self, "counts", tuple(source.count for source in sources))
+        object.__setattr__(self, "purposes", tuple(source.purpose for source in sources))
+        sigmas = tuple(-1.0 if source.sigma is None else float(source.sigma) for source in sources)
+        object.__setattr__(self, "sigmas", sigmas)
 
 
 def query_points(
@@ -181,7 +185,7 @@ def _checked(
 ) -> tuple[Any, ...]:
     """The operators' arguments; what cannot be drawn is refused."""
     if not isinstance(sources, PointSources):
-        sources = PointSources.of(sources)
+        sources = PointSources(sources)
     shapes = check_shapes(shapes, table, None)
     areas = check_tensor("areas", areas, (table.triangles.shape[0], 2), (torch.int32,), table.device).contiguous()
     keys = streams.check(shapes.shape[0], table.device)

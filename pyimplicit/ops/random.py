@@ -75,7 +75,7 @@ class RowStreams:
         """
         if isinstance(keys, RandomStream):  # which has been checked
             row = torch.tensor([[keys.shape, keys.step]], dtype=torch.int64, device=device)
-            return RowStreams(seed if seed == keys.seed else RandomStream(seed).seed, row)
+            return RowStreams(seed if seed is keys.seed else RandomStream(seed).seed, row)
         check_tensor("keys", keys, ("B", 2), (torch.int64,))
         if keys.numel() and (int(keys.min()) < 0 or int(keys.max()) >= 1 << 32):
             raise ValueError(f"keys: expected 0 to 2**32 - 1, got {keys.min()}..{keys.max()}")

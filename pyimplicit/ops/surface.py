@@ -123,9 +123,9 @@ def signed_distance(
     """
     points = check_points(points, bvh)
     bvh.check_sign(sign)
-    known = (bvh.pseudonormals, bvh.leaf_sides) if sign == "pseudonormal" else (None, None)
+    sides = (bvh.pseudonormals, bvh.leaf_sides) if sign == "pseudonormal" else (None, None)
     distance: Tensor = _distance_op(
-        points, *_geometry(bvh), bvh.start_distance, *known, bvh.moments, bvh.is_closed, SIGN_METHODS[sign]
+        points, *_geometry(bvh), bvh.start_distance, *sides, bvh.moments, bvh.is_closed, SIGN_METHODS[sign]
     )  # fmt: skip
     return distance
 

@@ -23,7 +23,8 @@ from pyimplicit.ops.surface import ClosestPoint
 class SurfaceTable:
     """Several hierarchies as one: their arrays, each kind one behind the other, and where each one's own begin.
 
-    Tensors and numbers only, like `SurfaceBVH`, so it can be moved, saved and shared.
+    Tensors and numbers only, like `SurfaceBVH`, so it can be moved, saved and shared. No gradient runs into its
+    tensors; whether they ask for one is looked at when the table is made.
     """
 
     entries: Tensor  # [S, 16] int64, `SurfaceEntry` of csrc/surface/surface_batch.h
@@ -43,7 +44,9 @@ class SurfaceTable:
     known: int = field(init=False)  # arguments of an operator that begin with these tensors and are known to be plain
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "known", len(_TABLE) if is_plain(table_tensors(self)) else 0)
+        tensors = table_tensors(self)
+        plain = is_plain(tensors) and not any(tensor.requires_grad for tensor in tensors)
+        object.__setattr__(self, "known", len(tensors) if plain else 0)
 
     @staticmethod
     def of(bvhs: Sequence[SurfaceBVH], signs: Sequence[str]) -> SurfaceTable:
@@ -75,10 +78,10 @@ class SurfaceTable:
                 "start_distance": bvh.start_distance,
                 "pseudonormals": bvh.pseudonormals if sign == "pseudonormal" else None,
             }
-            known = bvh.leaf_sides if sign == "pseudonormal" else None
+            sides = bvh.leaf_sides if sign == "pseudonormal" else None
             made = optional | {
                 "triangle_leaf": leaf_of_triangles(bvh),
-                "leaf_sides": torch.zeros_like(bvh.leaf_first[1:]) if known is None else known,
+                "leaf_sides": torch.zeros_like(bvh.leaf_first[1:]) if sides is None else sides,
             }
             rows.append(
                 [begins["boxes"], begins["frames"], begins["leaf_first"], begins["triangles"]]

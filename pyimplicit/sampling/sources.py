@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 
 from pyimplicit import ops
-from pyimplicit.checks import check_positive
+from pyimplicit.checks import check_count, check_positive
 from pyimplicit.ops import PointSource
 from pyimplicit.ops.query_points import MOST_SOURCES, PointSources
 from pyimplicit.sampling.rows import CUBE, Drawn, DrawsOneRow, DrawsRows, Rows, Strategy, draw_rows
@@ -22,7 +22,7 @@ class Uniform(DrawsOneRow):
 
     def draw_rows(self, rows: Rows, count: int) -> Drawn:
         """Draw points [B, count, 3]."""
-        return _draw(PointSources.of([PointSource(count, None, rows.purpose)]), rows)
+        return _draw(PointSources([PointSource(count, None, rows.purpose)]), rows)
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class UniformBox(DrawsOneRow):
 
     def draw_rows(self, rows: Rows, count: int) -> Drawn:
         """Draw points [B, count, 3]."""
-        return _draw(PointSources.of([PointSource(count, None, rows.purpose)]), rows, self.half_edge)
+        return _draw(PointSources([PointSource(count, None, rows.purpose)]), rows, self.half_edge)
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class SurfaceNoise(DrawsOneRow):
 
     def draw_rows(self, rows: Rows, count: int) -> Drawn:
         """Draw points [B, count, 3]."""
-        return _draw(PointSources.of([PointSource(count, self.sigma, rows.purpose)]), rows)
+        return _draw(PointSources([PointSource(count, self.sigma, rows.purpose)]), rows)
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class Mixture(DrawsOneRow):
 
     def draw_rows(self, rows: Rows, count: int) -> Drawn:
         """Draw points [B, count, 3], component after component."""
-        key = (count, rows.purpose)
+        key = (check_count("count", count), rows.purpose)
         passes = self._passes.get(key)
         if passes is None:
             if len(self._passes) >= _MOST_KEPT:
@@ -122,6 +122,9 @@ class Mixture(DrawsOneRow):
         return Drawn.join(
             [_draw(each, rows) if isinstance(each, PointSources) else each.draw(rows) for each in passes], rows
         )
+
+    def __getstate__(self) -> dict[str, object]:
+        return {each.name: getattr(self, each.name) for each in fields(self)}  # nothing of what it has found
 
     @cached_property
     def _passes(self) -> dict[tuple[int, int], list[PointSources | _Part]]:
@@ -135,7 +138,7 @@ class Mixture(DrawsOneRow):
 
         def flush() -> None:
             if together:
-                passes.append(PointSources.of(together))
+                passes.append(PointSources(together))
                 together.clear()
 
         for place, (component, part) in enumerate(zip(self.components, self.counts(count), strict=True)):

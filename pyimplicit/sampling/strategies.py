@@ -74,18 +74,14 @@ def resolve_strategy(strategy: str | Strategy) -> Strategy:
             raise TypeError(f"strategy: expected a name or a Strategy, got {type(strategy).__name__}")
         return strategy
     key, bracket, text = strategy.lower().removeprefix("s_").partition("(")
-    found = _BY_KEY.get(key)
-    if found is not None:
-        return _with_parameters(found, strategy, text) if bracket else found
-    names = ", ".join(f"{known.name} (S_{known.symbol})" for known in dict.fromkeys(_BY_KEY.values()))
-    raise ValueError(f"strategy: expected one of {names}, got {strategy!r}")
-
-
-_BY_KEY = {
-    key: strategy
-    for strategy in (*STRATEGIES.values(), *RELATED_STRATEGIES.values())
-    for key in (strategy.name, strategy.symbol.lower())
-}
+    found = STRATEGIES.get(key)  # most are asked for by their names
+    if found is None:
+        known = (*STRATEGIES.values(), *RELATED_STRATEGIES.values())
+        found = next((each for each in known if key in (each.name, each.symbol.lower())), None)
+        if found is None:
+            names = ", ".join(f"{each.name} (S_{each.symbol})" for each in known)
+            raise ValueError(f"strategy: expected one of {names}, got {strategy!r}")
+    return _with_parameters(found, strategy, text) if bracket else found
 
 
 def _with_parameters(strategy: Strategy, given: str, text: str) -> Strategy:

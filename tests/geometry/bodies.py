@@ -49,6 +49,36 @@ def _quads(i: Tensor, k: Tensor, rings: int, sides: int) -> Tensor:
     return torch.cat([lower, torch.stack([at(i, k), at(i + 1, k + 1), at(i, k + 1)], 1)])
 
 
+def extruded(outline: list[tuple[float, float]], layers: int) -> Mesh:
+    """A body along y with the same star-shaped outline of (x, z) everywhere; its first corner sees all others."""
+    x, z = torch.tensor(outline, dtype=torch.float64).T
+    y = torch.linspace(-0.97, 0.97, layers + 1, dtype=torch.float64)
+    vertices = torch.stack([x.expand(layers + 1, -1), y[:, None].expand(-1, len(x)), z.expand(layers + 1, -1)], 2)
+    i, k = torch.meshgrid(torch.arange(layers), torch.arange(len(x)), indexing="ij")
+    start = torch.stack([torch.zeros(len(x) - 2).long(), torch.arange(1, len(x) - 1), torch.arange(2, len(x))], 1)
+    faces = torch.cat([_quads(i, k, layers + 1, len(x)), start, start.flip(1) + layers * len(x)])
+    return outwards((vertices.reshape(-1, 3), faces))
+
+
+def ridge_and_lip(slope: float, wall: float, step: float, layers: int) -> Mesh:
+    """A roof, and a body whose wall crosses it 1e-7 beyond the ridge and hangs over the ridge by 4e-6.
+
+    Args:
+        slope: Of the roof on one side of the ridge, degrees; it is level on the other.
+        wall: Of the underside of the hanging part, degrees.
+        step: Length of the faces across the ridge.
+        layers: Along it.
+    """
+    down, up = math.radians(slope), math.radians(wall)
+    level = [(-step * i, 0.0) for i in range(4)]
+    falling = [(step * i * math.cos(down), -step * i * math.sin(down)) for i in range(3, 0, -1)]
+    last = falling[0]
+    roof = [(-0.05, -0.5), (last[0] + 0.2, -0.5), (last[0] + 0.2, last[1] - 0.1), *falling, *level, (-0.5, -0.1)]
+    lip = [(1e-7 - step * i * math.sin(up), 4.05e-6 + step * i * math.cos(up)) for i in range(3, -1, -1)]
+    other = [(0.25, 0.3), (-0.2, 0.4), *lip, (1e-7, -0.02), (0.3, -0.02), (0.3, 0.4)]
+    return join(extruded(roof, layers), extruded(other, layers))
+
+
 def split(mesh: Mesh, times: int = 1) -> Mesh:
     """Each face cut into four, at the middles of its edges."""
     vertices, faces = mesh

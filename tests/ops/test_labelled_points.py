@@ -207,6 +207,8 @@ def test_no_vertex_is_beyond_the_reach_of_a_table():
         table = SurfaceTable.of([ops.build_bvh(moved_there, faces)], ["winding"])
         largest = float(moved_there.abs().max())
         assert largest <= table.reach <= 2 * largest + 2 * size
+    small, large = (ops.build_bvh(vertices.double() * size, faces) for size in (1.0, 50.0))
+    assert SurfaceTable.of([small, large, small], ["winding"] * 3).reach == SurfaceTable.of([large], ["winding"]).reach
 
 
 @pytest.mark.parametrize("signed", [False, True])

@@ -140,6 +140,7 @@ def test_errors():
         (lambda: ops.query_points(table, areas[:5], one, row, good), "areas: expected shape"),
         (lambda: ops.query_points(table, areas, torch.tensor([0, 0]), row, good), "streams.keys: expected shape"),
         (lambda: ops.query_points(table, areas, one, row, good, 0.0), "half_side: expected a finite number above 0"),
+        (lambda: query_points_module.PointSources(()), "sources: expected between 1 and 16, got 0"),
         (lambda: PointSource(0, 0.1, 0), "count: expected at least 1"),
         (lambda: PointSource(1, -0.1, 0), "sigma: expected a finite number"),
         (lambda: PointSource(1, math.nan, 0), "sigma: expected a finite number"),
@@ -149,6 +150,8 @@ def test_errors():
     ):
         with pytest.raises(ValueError, match=words):
             call()
+    with pytest.raises(TypeError, match="seed: expected a whole number, got float"):
+        RowStreams.of(1.0, RandomStream(1))
     flat = ops.build_bvh(torch.zeros(3, 3), torch.tensor([[0, 1, 2]]))
     with pytest.raises(ValueError, match="faces: expected a mesh of positive, finite area"):
         ops.build_area_table(flat.triangles)

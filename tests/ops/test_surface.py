@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -378,6 +379,13 @@ NAN = torch.tensor([[0.0, 0.0, 0.0], [0.0, math.nan, 0.0]])
         (lambda: ops.winding_number(POINTS, BVH, 0.5), ValueError, "beta: expected at least 1"),
         (lambda: ops.winding_number(POINTS, BVH, math.nan), ValueError, "beta: expected at least 1, got nan"),
         (lambda: BVH.closed(torch.zeros(5, 6).int(), YES), ValueError, r"pseudonormals: expected shape \[12, 6"),
+        (
+            lambda: ops.signed_distance(
+                POINTS, replace(BVH.closed(torch.zeros(12, 6).int(), YES), leaf_sides=None), "pseudonormal"
+            ),
+            ValueError,
+            "sign: 'pseudonormal' needs a closed",
+        ),
         (lambda: BVH.closed(torch.zeros(12, 6).int(), YES[1:]), ValueError, r"gentle: expected shape \[12\], got \[11"),
         (lambda: BVH.closed(torch.zeros(12, 6).int(), YES.int()), TypeError, "gentle: expected dtype bool, got int32"),
     ],

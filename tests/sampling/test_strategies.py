@@ -178,6 +178,8 @@ def test_a_mixture_draws_the_same_whatever_it_drew_before():
         expected = Mixture("m", "M", parts).draw(SURFACE, count, stream)
         for mixture in (used, used, pickle.loads(pickle.dumps(used)), copy.deepcopy(used)):
             assert torch.equal(mixture.draw(SURFACE, count, stream), expected)
+    with pytest.raises(TypeError, match="count: expected a whole number, got float"):
+        used.draw(SURFACE, 150.0, RandomStream(5))
     assert used == Mixture("m", "M", parts)
     assert hash(used) == hash(Mixture("m", "M", parts))
 
