@@ -50,7 +50,7 @@ def check_tensor(
         axes = axes[1:]
         tail = got[len(got) - len(axes) :]
     fits = len(tail) == len(axes)
-    for want, have in zip(axes, tail):  # noqa: B905 (`strict` takes longer than the loop)
+    for want, have in zip(axes, tail):  # noqa: B905 (their lengths are compared above)
         if isinstance(want, int) and want != have:
             fits = False
     if not fits:

@@ -71,11 +71,11 @@ def find_signs(bvh: SurfaceBVH) -> SurfaceSigns:
     else:
         sure = torch.zeros(len(vertex), dtype=torch.bool, device=vertex.device)
     normals.packed[~sure] = UNSURE
-    # A face beside an unsure one may have, just beyond its edge, what that one is unsure for.
+    # A face beside an unsure one may have, just beyond its edge, what that one is unsure for. No unsure one is gentle.
     doubtful = torch.zeros(len(first), dtype=torch.bool, device=vertex.device)
     doubtful[vertex[~sure].flatten().long()] = True
     gentle = (normals.gentle != 0) & ~doubtful[vertex.long()].any(dim=1)
-    return SurfaceSigns(True, True, sure, normals.packed, sure & gentle)
+    return SurfaceSigns(True, True, sure, normals.packed, gentle)
 
 
 def _outermost(bvh: SurfaceBVH, ring: Tensor, crossed: Tensor) -> Tensor:
